@@ -1,0 +1,68 @@
+"""What can be set about propagation, and the presets that fill in the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rerender.errors import UserError
+
+PresetName = Literal["fast", "default", "quality"]
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+PRESETS: tuple[str, ...] = ("fast", "default", "quality")
+DEVICES: tuple[str, ...] = ("auto", "cpu", "cuda")
+PATCH_SIZES: tuple[int, ...] = (3, 5, 7)
+
+
+@dataclass(frozen=True)
+class PropagationSettings:
+    """Settings of one propagation; the defaults are the reference's (weights) and ours (counts).
+
+    Attributes:
+        preset: how much work a synthesis may cost: "fast", "default" or "quality".
+        color_weight, position_weight, edge_weight, temporal_weight: weights of the guides against
+            the style's weight of 1; each is divided by its guide's channel count. 0 leaves a guide out.
+        uniformity: λ of the occupancy term, which keeps texture from repeating (0 turns it off).
+        patch_size: side of a patch in pixels: 3, 5 or 7.
+        weighted_vote: weigh the patches of the last vote by their errors instead of equally.
+        temporal: start each frame from the previous one (temporal guide and warped NNF).
+        latch: keep the choice between the two directions along the flow.
+        contrast: give the mix of both directions back the mean and spread that averaging takes.
+        poisson: solve a screened Poisson equation so that no seam shows between both directions.
+        ghost_check: take the better direction, not the mix, where the two disagree strongly.
+        seed: seed of the random search; the same seed gives the same bytes on the same backend.
+        device: "auto" takes CUDA where it works, "cpu" and "cuda" insist.
+        threads: threads of one synthesis on the CPU; 0 takes one for each core. Never changes a byte.
+    """
+
+    preset: PresetName = "default"
+    color_weight: float = 6.0
+    position_weight: float = 2.0
+    edge_weight: float = 0.5
+    temporal_weight: float = 0.5
+    uniformity: float = 3500.0
+    patch_size: int = 5
+    weighted_vote: bool = False
+    temporal: bool = True
+    latch: bool = True
+    contrast: bool = True
+    poisson: bool = True
+    ghost_check: bool = True
+    seed: int = 0
+    device: DeviceName = "auto"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.preset in PRESETS, "preset", self.preset, f"one of {', '.join(PRESETS)}")
+        _require(self.device in DEVICES, "device", self.device, f"one of {', '.join(DEVICES)}")
+        _require(self.patch_size in PATCH_SIZES, "patch_size", self.patch_size, "3, 5 or 7")
+        _require(self.threads >= 0, "threads", self.threads, "0 (one a core) or more")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2^32 - 1")
+        for name in ("color_weight", "position_weight", "edge_weight", "temporal_weight", "uniformity"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+
+
+def _require(condition: bool, name: str, value: object, allowed: str) -> None:
+    if not condition:
+        raise UserError(f"Propagation setting {name} is {value!r}.", hint=f"Allowed: {allowed}.")
