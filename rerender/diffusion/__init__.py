@@ -1,0 +1,1 @@
+"""The constraints that hold key frames together, as hooks on plain torch modules."""

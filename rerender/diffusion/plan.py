@@ -56,7 +56,14 @@ def rehearse(
     """
     recorder = _Recorder()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        sampler(recorder, torch.zeros(1, 1, 1, 1), levels.cpu(), callback=recorder.callback, disable=True, **options)
+        sampler(
+            recorder,
+            torch.zeros(1, 1, 1, 1),
+            levels.cpu(),
+            callback=recorder.callback,
+            disable=True,
+            **options,
+        )
     calls: list[ModelCall] = []
     step = -1
     for index, (_, level) in enumerate(recorder.seen):

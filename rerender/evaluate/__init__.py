@@ -1,0 +1,1 @@
+"""Metrics, scenes with exact truth, and reports."""

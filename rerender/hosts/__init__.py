@@ -1,0 +1,1 @@
+"""What runs Stable Diffusion, behind the protocol of `rerender.host`."""
