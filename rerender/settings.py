@@ -46,7 +46,7 @@ class SourceSettings(_Section):
     )
     short_side: int = _setting(
         512,
-        "selection",
+        "source",
         "Short side of the rendered frames in pixels; 0 keeps the source's size.",
         ge=0,
         le=4096,
