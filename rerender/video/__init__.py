@@ -1,0 +1,1 @@
+"""Video in and out: exact times, rotation, colour and sound, streamed."""
