@@ -20,7 +20,7 @@ _SHORT_SIDE = 64
 _FLOW = DisFlow(finest_scale=1, patch_stride=4, gradient_descent_iterations=16, refinement_iterations=3)
 _WINDOW = 9
 _NOISE = 9.0  # variance of grey values (0 to 255) below which a patch has no structure of its own
-_LEAST = 0.5  # hard cuts measured 0.71 and more, the fastest pan 0.34
+_LEAST = 0.55  # hard cuts measured 0.71 and more, fast crossing objects 0.48, a whip pan 0.34
 _STANDING_OUT = 1.6  # how far a cut stands out from the frames around it, as a ratio
 _AROUND = 4  # frames to each side
 _FLASH = 3  # frames a flash or a glitch may last

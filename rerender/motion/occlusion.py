@@ -1,12 +1,14 @@
 """What a frame shows that another one does not: visibility from flow and colour, at pixel and latent size.
 
-Forward–backward consistency alone marks half of a flat area as hidden, where flow is arbitrary and harmless, so
-a second opinion comes from colour: what looks the same after the warp is no hole, what looks different is one.
+Forward–backward consistency alone marks half of a flat area as hidden, where flow is arbitrary and harmless. Here
+three witnesses vote: colour (does the warped reference look like the current frame?), coverage (does the reference
+send anything to this place? occluded places get nothing: Wang et al., CVPR 2018) and consistency of the flows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,18 +24,21 @@ LATENT_FACTOR = 8
 
 @dataclass(frozen=True)
 class OcclusionRule:
-    """Thresholds of ``hidden``; the defaults were tuned on scenes with exact truth (docs/motion.md)."""
+    """Thresholds of ``hidden``; the defaults were tuned on scenes with exact truth (docs/motion.md).
+
+    The three colour distances (0 to 255) say how much a pixel must look different to count as hidden: least where
+    nothing covers it, more where the flows disagree, most where nothing but colour speaks against it.
+    """
 
     relative: float = 0.01
     """Part of the flow's length by which forward and backward flow may disagree."""
     absolute: float = 0.5
     """Pixels by which they may disagree beyond that."""
-    same_colour: float = 4.0
-    """Colour distance (0 to 255) up to which a pixel in a flat area counts as the same thing."""
-    other_colour: float = 24.0
-    """Colour distance above which a pixel counts as another thing, whatever the flow says."""
-    flat: float = 12.0
-    """Contrast (0 to 255) in a 5×5 neighbourhood up to which an area is flat."""
+    covered: float = 0.7
+    """Coverage below which a pixel counts as not reached by anything."""
+    colour_if_uncovered: float = 0.25
+    colour_if_inconsistent: float = 8.0
+    colour_alone: float = 24.0
 
 
 @dataclass(frozen=True)
@@ -85,26 +90,63 @@ def visibility(
 def hidden(current: UInt8Array, reference: UInt8Array, pair: FlowPair, rule: OcclusionRule | None = None) -> BoolArray:
     """True where the current frame shows what the reference does not, (H, W); arguments of ``visibility``.
 
-    Hidden is what (a) lies outside the reference, or (b) has another colour there, or (c) has inconsistent
-    flows, unless the area is flat and the colours agree.
+    Where the colours agree nothing is hidden, except what lies outside the reference.
     """
     rule = rule or OcclusionRule()
-    distance = colour_distance(current, warp(reference, pair.forward))
-    harmless = (distance <= rule.same_colour) & (contrast(current) <= rule.flat)
-    inconsistent = flow_disagreement(pair.forward, pair.backward) > flow_tolerance(pair, rule)
-    found: BoolArray = ~valid_mask(pair.forward) | (distance > rule.other_colour) | (inconsistent & ~harmless)
+    outside = ~valid_mask(pair.forward)
+    inconsistent = flow_disagreement(pair) > flow_tolerance(pair, rule)
+    uncovered = coverage(pair.backward) < rule.covered
+    warped = match_light(warp(reference, pair.forward), current, ~(outside | inconsistent))
+    distance = colour_distance(current, warped)
+    found: BoolArray = (
+        outside
+        | (uncovered & (distance > rule.colour_if_uncovered))
+        | (inconsistent & (distance > rule.colour_if_inconsistent))
+        | (distance > rule.colour_alone)
+    )
     return found
 
 
-def flow_disagreement(forward: FloatArray, backward: FloatArray) -> FloatArray:
+def flow_disagreement(pair: FlowPair) -> FloatArray:
     """|forward(p) + backward(p + forward(p))| in pixels, (H, W); 0 for exact flow of visible points."""
-    return _length(forward + warp(backward, forward))
+    return _length(pair.forward + warp(pair.backward, pair.forward))
 
 
 def flow_tolerance(pair: FlowPair, rule: OcclusionRule) -> FloatArray:
     """Allowed disagreement, (H, W) pixels: relative · (|forward| + |backward|) + absolute."""
     lengths = _length(pair.forward) + _length(warp(pair.backward, pair.forward))
     return rule.relative * lengths + np.float32(rule.absolute)
+
+
+def coverage(backward: FloatArray) -> FloatArray:
+    """How much of the reference lands on each pixel of the current frame, (H, W); about 1 where it is visible.
+
+    Every pixel of the reference spreads a weight of 1 over the four pixels where ``backward`` (reference →
+    current) takes it; the sum is smoothed over 3×3.
+    """
+    height, width = backward.shape[:2]
+    whole = np.floor(backward)
+    fraction = backward - whole
+    x = np.arange(width)[None, :] + whole[..., 0].astype(np.int64)
+    y = np.arange(height)[:, None] + whole[..., 1].astype(np.int64)
+    total = np.zeros(height * width)
+    for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        weight = np.abs(1 - dx - fraction[..., 0]) * np.abs(1 - dy - fraction[..., 1])
+        inside = (x + dx >= 0) & (x + dx < width) & (y + dy >= 0) & (y + dy < height)
+        index = (y + dy) * width + x + dx
+        total += np.bincount(index[inside], weight[inside], minlength=height * width)
+    return _mean(total.reshape(height, width).astype(np.float32), 3)
+
+
+def match_light(warped: UInt8Array, current: UInt8Array, trusted: BoolArray) -> UInt8Array:
+    """Bring a warped picture to the light of the current one, so that a lamp is not taken for a hole.
+
+    One gain per channel and place: the ratio of the means over 41×41 of the trusted pixels, 0.5 to 2.
+    """
+    weight = trusted.astype(np.float32)[..., None]
+    target, source = _mean(current * weight, 41), _mean(warped * weight, 41)
+    gain = np.clip((target + 1) / (source + 1), 0.5, 2.0)
+    return np.clip(np.rint(warped * gain), 0, 255).astype(np.uint8)
 
 
 def colour_distance(current: UInt8Array, warped: UInt8Array) -> FloatArray:
@@ -116,20 +158,14 @@ def colour_distance(current: UInt8Array, warped: UInt8Array) -> FloatArray:
     around = np.ones((3, 3), np.uint8)
     low, high = cv2.erode(warped, around), cv2.dilate(warped, around)
     outside = cv2.max(cv2.subtract(current, high), cv2.subtract(low, current))
-    return cv2.blur(outside.mean(axis=2, dtype=np.float32), (3, 3))
-
-
-def contrast(picture: UInt8Array, size: int = 5) -> FloatArray:
-    """Greatest difference of a channel within size × size pixels, (H, W, 3) uint8 → (H, W) in 0 to 255."""
-    around = np.ones((size, size), np.uint8)
-    return (cv2.dilate(picture, around) - cv2.erode(picture, around)).max(axis=2).astype(np.float32)
+    return _mean(np.mean(outside, axis=2, dtype=np.float32), 3)
 
 
 def soften(occluded: BoolArray | FloatArray) -> FloatArray:
     """clamp(blur9(maxpool9(occ)) + occ, 0, 1): grown by 4 px, with a soft rim. (H, W) → float32 (H, W)."""
     sharp = np.asarray(occluded, dtype=np.float32)
     grown = cv2.dilate(sharp, np.ones((9, 9), np.uint8))
-    return np.clip(cv2.blur(grown, (9, 9), borderType=cv2.BORDER_REPLICATE) + sharp, 0.0, 1.0)
+    return np.clip(_mean(grown, 9) + sharp, 0.0, 1.0)
 
 
 def latent_mask(soft: FloatArray, factor: int = LATENT_FACTOR) -> FloatArray:
@@ -140,3 +176,8 @@ def latent_mask(soft: FloatArray, factor: int = LATENT_FACTOR) -> FloatArray:
 
 def _length(flow: FloatArray) -> FloatArray:
     return np.hypot(flow[..., 0], flow[..., 1])
+
+
+def _mean(values: NDArray[Any], size: int) -> FloatArray:
+    blurred = cv2.blur(values, (size, size), borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(blurred, dtype=np.float32)
