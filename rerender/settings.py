@@ -79,11 +79,11 @@ class KeyFrameSettings(_Section):
     key_min_gap: int = _setting(3, "selection", "Smallest distance of adaptive key frames.", ge=1, le=1000)
     key_max_gap: int = _setting(20, "selection", "Largest distance of adaptive key frames.", ge=1, le=1000)
     key_motion: float = _setting(
-        0.1,
+        4.0,
         "selection",
-        "Motion after which an adaptive key frame is taken, as a share of the short side.",
-        ge=0.001,
-        le=10.0,
+        "Mean motion after which an adaptive key frame is taken, in percent of the picture's diagonal.",
+        ge=0.1,
+        le=100.0,
     )
     scene_cuts: bool = _setting(
         True, "selection", "Find scene cuts; every shot then has key frames and an anchor of its own."
@@ -105,6 +105,12 @@ class GenerationSettings(_Section):
     seed: int = _setting(0, "first", "Seed of the noise; -1 draws one for the run.", ge=-1, le=2**32 - 1)
     seed_mode: Literal["fixed", "per_frame"] = _setting(
         "fixed", "keys", "fixed: one noise for all key frames (steadier). per_frame: seed + frame number."
+    )
+    keep_state: bool = _setting(
+        True,
+        "runtime",
+        "Store the reference features on disk after each key frame, so that a stopped run goes on at once; "
+        "without them it renders the shot's earlier key frames again first.",
     )
     clip_skip: int = _setting(1, "first", "Which layer of the text encoder counts from the end.", ge=1, le=12)
 

@@ -1,0 +1,62 @@
+"""Fingerprints: what each result depends on, as one short hash.
+
+A key frame depends on the key frames before it in its shot, so its fingerprint contains theirs: the chain is exact
+without any list of dependencies. Propagated frames depend on the *content* of their two key frames, so a key frame
+that was redone or edited by hand reaches exactly the frames around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rerender.files import digest
+from rerender.planning import Interval, Plan
+from rerender.settings import Settings, schema, values_up_to
+
+METHOD_VERSION = 1
+"""Part of each fingerprint: to be raised when the same settings give another picture than before."""
+
+
+def key_fingerprints(
+    plan: Plan, settings: Settings, model: Mapping[str, str], revision: Callable[[int], int]
+) -> dict[int, str]:
+    """Fingerprint of every key frame of the plan, by frame number.
+
+    Args:
+        model: identity of checkpoint and VAE.
+        revision: how often a key frame was asked to be redone. A redone anchor changes its whole shot; another key
+            frame changes nothing but itself, so its revision is no part of the chain.
+    """
+    geometry = [plan.geometry.box, plan.geometry.width, plan.geometry.height]
+    source = [METHOD_VERSION, plan.source_hash, geometry]
+    first, later = values_up_to(settings, "first"), values_up_to(settings, "keys")
+    prints: dict[int, str] = {}
+    for shot in plan.shots:
+        anchor = shot[0]
+        previous = digest([source, dict(model), first, anchor, revision(anchor)])
+        prints[anchor] = previous
+        for frame in shot[1:]:
+            previous = digest([prints[anchor], previous, later, frame])
+            prints[frame] = previous
+    return prints
+
+
+def interval_fingerprint(
+    plan: Plan, settings: Settings, interval: Interval, ends: tuple[str | None, str | None]
+) -> str:
+    """Fingerprint of the propagated frames of one interval. ends: content hashes of its two key frames."""
+    geometry = [plan.geometry.box, plan.geometry.width, plan.geometry.height]
+    where = [list(interval.frames), list(interval.cuts)]
+    return digest([METHOD_VERSION, plan.source_hash, geometry, where, list(ends), _own(settings, "propagate")])
+
+
+def output_fingerprint(plan: Plan, settings: Settings, parts: list[str]) -> str:
+    """Fingerprint of the finished file. parts: fingerprints of the intervals and content hashes of the key frames."""
+    times = [str(time) for time in plan.selection.times]
+    return digest([METHOD_VERSION, plan.source_hash, times, parts, _own(settings, "output")])
+
+
+def _own(settings: Settings, stage: str) -> dict[str, Any]:
+    own = {name: getattr(settings, name) for name, info in schema().items() if info.stage == stage}
+    return {**own, "flow": settings.flow}

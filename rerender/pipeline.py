@@ -1,0 +1,108 @@
+"""A run: plan it, then one stage or all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from rerender.errors import UserError
+from rerender.events import Emit, Event
+from rerender.host import Host
+from rerender.planning import Plan, plan_run
+from rerender.project import Project
+from rerender.settings import Settings
+from rerender.stages.context import RunContext
+from rerender.video.probe import probe
+from rerender.video.read import source_hash
+
+RunStage = Literal["first", "keys", "propagate", "all"]
+RUN_STAGES: tuple[RunStage, ...] = ("first", "keys", "propagate", "all")
+
+
+def prepare(
+    project: Project,
+    video: Path,
+    settings: Settings,
+    *,
+    host: Host | None,
+    model: dict[str, str] | None = None,
+    emit: Emit = lambda event: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> RunContext:
+    """Examine the video, decide what the run will do, and note it in the project.
+
+    Args:
+        project: the open project.
+        video: file, or folder of frames.
+        settings: complete settings of the run.
+        host: what renders key frames; None where only propagation is wanted.
+        model: paths of the model, noted so that the run can be taken up without naming them again.
+        emit: told about everything that happens.
+        cancelled: asked between steps.
+
+    Raises:
+        UserError: the video or a setting does not fit; nothing was changed.
+        Interrupted: the run was cancelled.
+    """
+    info = probe(video, until=settings.end_frame or None)
+
+    def note(text: str) -> None:
+        emit(Event("note", {"text": text}))
+
+    plan, analysis = plan_run(
+        info, source_hash(video), settings, analysis=project.analysis, cancelled=cancelled, note=note
+    )
+    project.begin(plan.describe(), settings, model)
+    if analysis:
+        project.set_analysis(analysis)
+    emit(Event("plan", _facts(plan)))
+    return RunContext(project, plan, settings, host, emit, cancelled)
+
+
+def run_stage(run: RunContext, stage: RunStage, output: Path) -> None:
+    """Run one stage, or all of them; each takes up where it stopped.
+
+    Args:
+        stage: "first": the first key frame. "keys": all key frames. "propagate": the frames between them and the
+            finished file. "all": everything.
+        output: where the finished file goes.
+
+    Raises:
+        UserError: something the user can mend; nothing finished is lost.
+        Interrupted: the run was cancelled; everything finished is kept.
+    """
+    # Imported here: a run that only propagates loads no diffusion code.
+    if stage in ("first", "keys", "all"):
+        from rerender.stages.keys import render_keys
+
+        shots = [run.plan.shots[0][:1]] if stage == "first" else list(run.plan.shots)
+        render_keys(run, "first" if stage == "first" else "keys", shots)
+    if stage in ("propagate", "all"):
+        from rerender.stages.output import write_output
+        from rerender.stages.propagation import propagate
+
+        propagate(run)
+        write_output(run, output)
+
+
+def redo(run: RunContext, frame: int) -> None:
+    """Have one key frame rendered anew, with another seed, by the next run of the stage keys.
+
+    Raises:
+        UserError: the frame is no key frame of the plan.
+    """
+    if frame not in run.plan.keys:
+        listed = ", ".join(map(str, run.plan.keys[:12])) + (" …" if len(run.plan.keys) > 12 else "")
+        raise UserError(f"Frame {frame} is not a key frame of this run.", hint=f"The key frames are {listed}.")
+    run.project.ask_redo(frame)
+
+
+def _facts(plan: Plan) -> dict[str, object]:
+    return {
+        "frames": len(plan.frames),
+        "key_frames": len(plan.keys),
+        "shots": len(plan.shots),
+        "width": plan.geometry.width,
+        "height": plan.geometry.height,
+    }

@@ -1,0 +1,237 @@
+"""The project folder: what was asked for, what is done, and which results are still valid.
+
+    project.json       the manifest
+    keys/000040.png    rendered key frames, named by the frame number in the source
+    frames/000041.png  propagated frames
+    state/             what the key frame stage needs to go on after a stop
+    history/           results that newer ones took the place of
+
+Results carry a fingerprint of everything they depend on. A result is valid when its fingerprint is the one that the
+present settings would give; so a changed setting invalidates what depends on it and nothing else, and there is no
+list of dependencies to keep up to date. The manifest is written after each result, atomically: a process that is
+killed loses at most the result it was working on.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from rerender.errors import UserError
+from rerender.files import file_digest, read_picture, write_json, write_png
+from rerender.settings import Settings, make_settings
+
+MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True)
+class KeyResult:
+    """A key frame on disk."""
+
+    frame: int
+    fingerprint: str
+    sha256: str
+    revision: int
+    seconds: float
+
+
+class Project:
+    """A project folder and its manifest. Open it with `with Project(folder) as project:`; it is locked meanwhile.
+
+    Raises:
+        UserError: the folder is in use by another process, cannot be written to, or holds an unreadable manifest.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = FileLock(str(folder / ".lock"))
+        self._manifest: dict[str, Any] = {}
+
+    def __enter__(self) -> Project:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(
+                f"The project {self.folder} is in use by another process.",
+                hint="Wait for it to finish, or choose another folder with --project.",
+            ) from error
+        except OSError as error:
+            raise UserError(f"Cannot use the project folder {self.folder}: {error.strerror or error}.") from error
+        try:
+            self._manifest = self._read()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    @property
+    def path(self) -> Path:
+        """The manifest file."""
+        return self.folder / "project.json"
+
+    def _read(self) -> dict[str, Any]:
+        if not self.path.exists():
+            return {"version": MANIFEST_VERSION, "settings": {}, "keys": {}, "intervals": {}, "stages": {}}
+        try:
+            manifest = json.loads(self.path.read_text(encoding="utf-8"))
+            version = manifest["version"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"The manifest {self.path} cannot be read: {error}.",
+                hint="Repair the file, or choose another folder with --project.",
+            ) from error
+        if version != MANIFEST_VERSION:
+            raise UserError(f"The manifest {self.path} has version {version}; this program knows {MANIFEST_VERSION}.")
+        return manifest
+
+    def save(self) -> None:
+        """Write the manifest."""
+        write_json(self.path, self._manifest)
+
+    # What was asked for
+
+    @property
+    def settings(self) -> Settings | None:
+        """The settings of the last run, or None in a new project."""
+        stored = self._manifest["settings"]
+        return make_settings(stored) if stored else None
+
+    @property
+    def model(self) -> dict[str, str]:
+        """Paths of the checkpoint and VAE of the last run."""
+        return dict(self._manifest.get("model", {}))
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """Path, hash, size, rate and number of frames of the source, or {} in a new project."""
+        return dict(self._manifest.get("source", {}))
+
+    def begin(self, source: dict[str, Any], settings: Settings, model: dict[str, str] | None = None) -> None:
+        """Note what a run is asked for.
+
+        Raises:
+            UserError: the project belongs to another source.
+        """
+        known = self.source
+        if known and known["sha256"] != source["sha256"]:
+            raise UserError(
+                f"The project {self.folder} belongs to another source ({known['path']}).",
+                hint="Choose another folder with --project; nothing was changed.",
+            )
+        self._manifest["source"] = source
+        self._manifest["settings"] = settings.dict()
+        if model is not None:
+            self._manifest["model"] = model
+        self.save()
+
+    def set_stage(self, stage: str, state: str) -> None:
+        """Note the state of a stage ("running", "done") for whoever reads the manifest."""
+        self._manifest["stages"][stage] = state
+        self.save()
+
+    @property
+    def analysis(self) -> dict[str, Any]:
+        """What the pass over the whole source found (cuts, motion), with its fingerprint."""
+        return self._manifest.get("analysis", {})
+
+    def set_analysis(self, analysis: dict[str, Any]) -> None:
+        """Store what the pass over the whole source found."""
+        self._manifest["analysis"] = analysis
+        self.save()
+
+    # Key frames
+
+    def key_path(self, frame: int) -> Path:
+        """Where the key frame of a source frame number is."""
+        return self.folder / "keys" / f"{frame:06d}.png"
+
+    def key(self, frame: int) -> KeyResult | None:
+        """The key frame of a source frame number, or None where there is none on disk."""
+        entry = self._manifest["keys"].get(str(frame))
+        if entry is None or not self.key_path(frame).exists():
+            return None
+        return KeyResult(frame=frame, **entry)
+
+    def key_picture(self, frame: int) -> np.ndarray:
+        """The picture of a key frame, uint8 RGB (H, W, 3).
+
+        Raises:
+            UserError: the file was changed or damaged since it was written.
+        """
+        result = self.key(frame)
+        path = self.key_path(frame)
+        if result is None:
+            raise UserError(f"The key frame {path} does not exist.", hint="Run the stage keys first.")
+        return read_picture(path)
+
+    def add_key(self, frame: int, picture: np.ndarray, fingerprint: str, *, revision: int, seconds: float) -> None:
+        """Store a rendered key frame; one that it replaces goes to history/."""
+        path = self.key_path(frame)
+        self._to_history(path, self._manifest["keys"].get(str(frame), {}).get("fingerprint", "unknown"))
+        write_png(path, picture)
+        self._manifest["keys"][str(frame)] = {
+            "fingerprint": fingerprint,
+            "sha256": file_digest(path),
+            "revision": revision,
+            "seconds": round(seconds, 3),
+        }
+        self.save()
+
+    def revision(self, frame: int) -> int:
+        """How often the key frame was asked to be redone."""
+        return int(self._manifest.get("revisions", {}).get(str(frame), 0))
+
+    def ask_redo(self, frame: int) -> None:
+        """Have the key frame rendered anew, with another seed, by the next run of the stage keys."""
+        revisions = self._manifest.setdefault("revisions", {})
+        revisions[str(frame)] = self.revision(frame) + 1
+        self.save()
+
+    # Propagated frames
+
+    def frame_path(self, frame: int) -> Path:
+        """Where the propagated picture of a source frame number is."""
+        return self.folder / "frames" / f"{frame:06d}.png"
+
+    def has_interval(self, name: str, fingerprint: str, frames: list[int]) -> bool:
+        """Whether the propagated frames of an interval are there and valid."""
+        entry = self._manifest["intervals"].get(name)
+        valid = entry is not None and entry["fingerprint"] == fingerprint
+        return valid and all(self.frame_path(frame).exists() for frame in frames)
+
+    def add_interval(self, name: str, fingerprint: str, *, seconds: float) -> None:
+        """Note that all frames of an interval are written."""
+        self._manifest["intervals"][name] = {"fingerprint": fingerprint, "seconds": round(seconds, 3)}
+        self.save()
+
+    # Output
+
+    @property
+    def output(self) -> dict[str, Any]:
+        """Path and fingerprint of the finished file, or {}."""
+        return dict(self._manifest.get("output", {}))
+
+    def set_output(self, path: Path, fingerprint: str) -> None:
+        """Note the finished file."""
+        self._manifest["output"] = {"path": str(path), "fingerprint": fingerprint}
+        self.save()
+
+    def _to_history(self, path: Path, mark: str) -> None:
+        if not path.exists():
+            return
+        target = self.folder / "history" / f"{path.stem}.{mark[:8]}{path.suffix}"
+        target.parent.mkdir(exist_ok=True)
+        number = 1
+        while target.exists():
+            number += 1
+            target = target.with_name(f"{path.stem}.{mark[:8]}-{number}{path.suffix}")
+        path.replace(target)

@@ -1,0 +1,53 @@
+"""The stage that writes the finished file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rerender.events import Event, Meter
+from rerender.files import file_digest
+from rerender.fingerprints import output_fingerprint
+from rerender.stages.context import RunContext
+from rerender.video.write import open_writer
+
+
+def write_output(run: RunContext, output: Path) -> None:
+    """Put the finished frames together with the source's timestamps and audio.
+
+    Raises:
+        UserError: the file cannot be written; the frames stay in the project.
+        Interrupted: the run was cancelled; an earlier output stays as it was.
+    """
+    fingerprint = _fingerprint(run)
+    known = run.project.output
+    if known.get("fingerprint") == fingerprint and known["path"] == str(output) and output.exists():
+        run.finish("output", kept=True)
+    else:
+        run.begin("output")
+        _write(run, output)
+        run.project.set_output(output, fingerprint)
+        run.finish("output")
+    run.emit(Event("output", {"path": str(output)}))
+
+
+def _fingerprint(run: RunContext) -> str:
+    parts = [run.interval_fingerprint(interval) for interval in run.plan.intervals]
+    parts += [file_digest(run.project.key_path(frame)) for frame in run.plan.keys]
+    return output_fingerprint(run.plan, run.settings, parts)
+
+
+def _write(run: RunContext, output: Path) -> None:
+    selection, geometry = run.plan.selection, run.plan.geometry
+    meter = Meter(run.emit, "output", len(selection), "frames")
+    with open_writer(
+        output,
+        width=geometry.width,
+        height=geometry.height,
+        audio_from=run.plan.info if run.settings.audio else None,
+        selection=selection,
+        quality=run.settings.quality,
+    ) as writer:
+        for time, duration, picture in zip(selection.times, selection.durations, run.results(), strict=True):
+            run.check_cancelled()
+            writer.write(picture, time, duration)
+            meter.advance()

@@ -1,0 +1,116 @@
+"""The stage that fills the frames between key frames."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from rerender.errors import UserError
+from rerender.events import Event, Meter
+from rerender.files import write_png
+from rerender.motion.flow import flow_estimator
+from rerender.planning import Interval
+from rerender.propagate import IntervalJob, PropagationSettings, propagate_all
+from rerender.settings import Settings
+from rerender.stages.context import RunContext
+from rerender.video.read import FrameSource
+
+
+def propagate(run: RunContext) -> None:
+    """Make every frame between key frames that the project does not hold yet.
+
+    Raises:
+        UserError: a key frame is missing.
+        Interrupted: the run was cancelled; finished intervals are kept.
+    """
+    _require_keys(run)
+    intervals = run.plan.intervals
+    todo = [interval for interval in intervals if not _is_done(run, interval)]
+    if not todo:
+        run.finish("propagate", kept=True)
+        return
+    run.begin("propagate")
+    _say_what_is_replaced(run, todo)
+    total = sum(len(interval.inner) for interval in intervals)
+    meter = Meter(run.emit, "propagate", total, "frames", done=total - sum(len(i.inner) for i in todo))
+    with run.source() as source:
+        _write_frames(run, source, todo, meter)
+    run.finish("propagate")
+
+
+def propagation_settings(settings: Settings) -> PropagationSettings:
+    """The part of the settings that the propagation module takes."""
+    return PropagationSettings(
+        preset=settings.propagation_preset,
+        color_weight=settings.guide_color,
+        position_weight=settings.guide_position,
+        edge_weight=settings.guide_edge,
+        temporal_weight=settings.guide_temporal,
+        poisson=settings.poisson,
+        device="auto" if settings.device == "mps" else settings.device,
+    )
+
+
+def _write_frames(run: RunContext, source: FrameSource, todo: list[Interval], meter: Meter) -> None:
+    pictures = propagate_all(
+        _jobs(run, source, todo),
+        propagation_settings(run.settings),
+        workers=run.settings.workers or None,
+        flow=flow_estimator(run.settings.flow),
+        cancelled=run.cancelled,
+    )
+    started = time.monotonic()
+    for number, offset, picture in pictures:
+        interval = todo[number]
+        write_png(run.project.frame_path(interval.frames[offset]), picture)
+        meter.advance()
+        if interval.frames[offset] == interval.inner[-1]:
+            _note_interval(run, interval, time.monotonic() - started)
+            started = time.monotonic()
+
+
+def _note_interval(run: RunContext, interval: Interval, seconds: float) -> None:
+    run.project.add_interval(interval.name, run.interval_fingerprint(interval), seconds=seconds)
+    facts = {"first": interval.frames[0], "last": interval.frames[-1], "seconds": round(seconds, 3)}
+    run.emit(Event("frames", facts))
+
+
+def _jobs(run: RunContext, source: FrameSource, intervals: list[Interval]) -> Iterator[IntervalJob]:
+    """Frames and key frames of each interval; a frame that two of them share is decoded once."""
+    position = run.plan.position
+    kept: dict[int, np.ndarray] = {}
+    for interval in intervals:
+        wanted = [frame for frame in interval.frames if frame not in kept]
+        read = source.read([position[frame] for frame in wanted])
+        kept.update({run.plan.frames[place]: picture for place, picture in read})
+        frames = [kept[frame] for frame in interval.frames]
+        kept = {interval.frames[-1]: frames[-1]}
+        first, last = (run.end_picture(key) for key in interval.keys)
+        yield IntervalJob(frames, first, last, cuts=interval.cuts)
+
+
+def _is_done(run: RunContext, interval: Interval) -> bool:
+    return run.project.has_interval(interval.name, run.interval_fingerprint(interval), interval.inner)
+
+
+def _require_keys(run: RunContext) -> None:
+    absent = [frame for frame in run.plan.keys if run.project.key(frame) is None]
+    if absent:
+        listed = ", ".join(map(str, absent[:8])) + (" …" if len(absent) > 8 else "")
+        raise UserError(
+            f"{len(absent)} of {len(run.plan.keys)} key frames are not rendered yet ({listed}).",
+            hint="Run the stage keys first, or all.",
+        )
+    if run.host is not None:
+        prints = run.key_fingerprints()
+        outdated = sum(not run.is_key_valid(frame, prints[frame]) for frame in run.plan.keys)
+        if outdated:
+            run.note(f"{outdated} key frames were made with other settings; the stage keys renders them anew")
+
+
+def _say_what_is_replaced(run: RunContext, todo: list[Interval]) -> None:
+    replaced = sum(run.project.frame_path(frame).exists() for interval in todo for frame in interval.inner)
+    if replaced:
+        run.note(f"{replaced} propagated frames of an earlier or unfinished run are made anew")
