@@ -59,7 +59,8 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
 
     The matrix (ISO 14496-12, 6.2.2) maps stored to displayed coordinates: x' = a·x + c·y, y' = b·x + d·y.
     """
-    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    side_data: Any = frame.side_data
+    data = side_data.get(SideDataType.DISPLAYMATRIX)
     if data is None:
         return Orientation()
     a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(data), dtype=np.int32)[:5])

@@ -1,0 +1,196 @@
+"""The source's sound for the output: packets copied bit for bit where the container can hold them, else re-encoded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+
+from rerender.errors import UserError
+from rerender.video.decode import open_container
+from rerender.video.probe import VideoInfo
+from rerender.video.select import Selection
+
+log = logging.getLogger(__name__)
+
+COPIED = {
+    ".mp4": {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"},
+    ".webm": {"opus", "vorbis"},
+}
+"""Codecs that players expect in each container; everything else is re-encoded."""
+
+ENCODER = {".mp4": ("aac", None), ".webm": ("libopus", 48000)}
+"""What it is re-encoded to, and the sample rate if the codec wants a certain one."""
+
+
+@dataclass(frozen=True)
+class AudioRange:
+    """The part of a file's sound, in seconds of the file's own clock, that belongs to the output."""
+
+    path: Path
+    start: Fraction
+    end: Fraction
+
+
+def audio_range(info: VideoInfo, selection: Selection) -> AudioRange | None:
+    """The sound that belongs to the selected frames; None if the clip has none."""
+    if info.kind != "file" or not info.audio:
+        return None
+    return AudioRange(info.path, selection.start, selection.end)
+
+
+class _Track(Protocol):
+    def feed(self, packet: Any) -> list[Any]:
+        """Packets for the output from one packet of the source; None flushes."""
+
+
+class AudioFeed:
+    """Streams the sound of a range into an output container, in step with the pictures.
+
+    Add it before the first packet is muxed; call `advance` with the time that the pictures have reached, so that
+    packets come interleaved and nothing piles up.
+    """
+
+    def __init__(self, range_: AudioRange, output: Any, ending: str) -> None:
+        self._range = range_
+        self._output = output
+        self._stack = ExitStack()
+        self._input = open_container(range_.path)
+        self._stack.callback(self._input.close)
+        self._tracks: dict[int, _Track] = {}
+        streams = [stream for stream in self._input.streams.audio if stream.codec_context is not None]
+        for stream in streams:
+            if stream.codec_context.name in COPIED[ending]:
+                self._tracks[stream.index] = _Copy(stream, output, range_, is_cut_inside=ending == ".mp4")
+            else:
+                self._tracks[stream.index] = _Recode(stream, output, range_, ending)
+        self._reached = Fraction(-1)
+        self._packets = self._read(streams) if streams else iter(())
+
+    def _read(self, streams: list[Any]) -> Iterator[list[Any]]:
+        """Lists of packets for the output; stops soon after the end of the range."""
+        if self._range.start > 1:
+            self._seek(streams[0])
+        done: set[int] = set()
+        for packet in self._input.demux(*streams):
+            if packet.dts is None and packet.pts is None:
+                continue
+            time = (packet.pts if packet.pts is not None else packet.dts) * packet.time_base
+            self._reached = max(self._reached, time - self._range.start)
+            if time >= self._range.end:
+                done.add(packet.stream_index)
+                if len(done) == len(streams):
+                    break
+                continue
+            yield self._tracks[packet.stream_index].feed(packet)
+        for track in self._tracks.values():
+            yield track.feed(None)
+
+    def _seek(self, stream: Any) -> None:
+        """Skip what lies well before the range; a file that can't seek is read from its start."""
+        try:
+            self._input.seek(int((self._range.start - 1) / stream.time_base), stream=stream)
+        except av.FFmpegError:
+            log.info("No seek in %s: its sound is read from the start.", self._range.path)
+
+    def advance(self, time: Fraction | None) -> None:
+        """Mux the sound up to `time` in seconds of the output; None is all that is left.
+
+        Raises:
+            UserError: the sound is damaged.
+        """
+        while time is None or self._reached <= time:
+            try:
+                packets = next(self._packets, None)
+            except av.error.InvalidDataError as error:
+                raise UserError(
+                    f"The sound of {self._range.path} is damaged after {float(self._reached):.2f} s.",
+                    hint="Switch the sound off, or repair the file.",
+                ) from error
+            if packets is None:
+                return
+            for packet in packets:
+                self._output.mux(packet)
+
+    def close(self) -> None:
+        """Close the source of the sound."""
+        self._stack.close()
+
+
+class _Copy:
+    """Hands packets on as they are, moved in time."""
+
+    def __init__(self, stream: Any, output: Any, range_: AudioRange, is_cut_inside: bool) -> None:
+        self._out = output.add_stream_from_template(stream)
+        self._start = range_.start
+        self._is_cut_inside = is_cut_inside
+
+    def feed(self, packet: Any) -> list[Any]:
+        if packet is None:
+            return []
+        time = packet.pts * packet.time_base
+        length = (packet.duration or 0) * packet.time_base
+        # mp4 can begin inside a packet (edit list); elsewhere a negative time would move the pictures.
+        if time + (length if self._is_cut_inside else 0) < self._start or (length and time + length <= self._start):
+            return []
+        shift = round(self._start / packet.time_base)
+        packet.pts -= shift
+        packet.dts = packet.pts
+        packet.stream = self._out
+        return [packet]
+
+
+class _Recode:
+    """Decodes, cuts to the sample, and encodes again."""
+
+    def __init__(self, stream: Any, output: Any, range_: AudioRange, ending: str) -> None:
+        codec, rate = ENCODER[ending]
+        context = stream.codec_context
+        self._range = range_
+        self._stream = stream
+        self._rate = rate or context.sample_rate
+        self._out = output.add_stream(codec, rate=self._rate)
+        self._out.layout = _layout(context.layout)
+        self._resampler = av.AudioResampler(format=self._out.format.name, layout=self._out.layout, rate=self._rate)
+        self._is_flushed = False
+
+    def feed(self, packet: Any) -> list[Any]:
+        frames = self._stream.decode(packet)
+        resampled = [part for frame in frames for part in self._resampler.resample(frame)]
+        if packet is None:
+            resampled += self._resampler.resample(None)
+        out = []
+        for frame in resampled:
+            cut = self._cut(frame)
+            if cut is not None:
+                out += self._out.encode(cut)
+        if packet is None:
+            out += self._out.encode(None)
+        return out
+
+    def _cut(self, frame: Any) -> Any:
+        """The samples of a frame that lie in the range, timed from its start; None if there are none."""
+        first = round(self._range.start * self._rate)
+        last = round(self._range.end * self._rate)
+        begin = round((frame.pts or 0) * frame.time_base * self._rate)
+        skip, stop = max(first - begin, 0), min(last - begin, frame.samples)
+        if skip >= stop:
+            return None
+        step = 1 if frame.format.is_planar else len(frame.layout.channels)
+        samples = frame.to_ndarray()[:, skip * step : stop * step]
+        part = av.AudioFrame.from_ndarray(samples.copy(), format=frame.format.name, layout=frame.layout.name)
+        part.sample_rate = self._rate
+        part.time_base = Fraction(1, self._rate)
+        part.pts = begin + skip - first
+        return part
+
+
+def _layout(layout: Any) -> str:
+    """The source's channel layout where encoders know it, else stereo."""
+    return layout.name if layout.name in {"mono", "stereo", "5.1", "7.1"} else "stereo"
