@@ -60,7 +60,7 @@ def _to_rgb(picture: Image.Image) -> np.ndarray:
     if picture.mode.startswith("I"):
         grey = np.clip(np.asarray(picture).astype(np.int64), 0, 65535)
         return np.repeat(((grey + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
-    if picture.has_transparency_data:
+    if picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info:
         return flatten(np.asarray(picture.convert("RGBA")))
     return np.asarray(picture.convert("RGB"))
 
