@@ -8,6 +8,7 @@ from typing import Literal
 
 from rerender.errors import UserError
 from rerender.events import Emit, Event
+from rerender.external import find_keys, plan_around, take_over
 from rerender.host import Host
 from rerender.planning import Plan, plan_run
 from rerender.project import Project
@@ -46,18 +47,47 @@ def prepare(
         Interrupted: the run was cancelled.
     """
     info = probe(video, until=settings.end_frame or None)
-
-    def note(text: str) -> None:
-        emit(Event("note", {"text": text}))
-
     plan, analysis = plan_run(
-        info, source_hash(video), settings, analysis=project.analysis, cancelled=cancelled, note=note
+        info, source_hash(video), settings, analysis=project.analysis, cancelled=cancelled, note=_noting(emit)
     )
-    project.begin(plan.describe(), settings, model)
+    return _begin(RunContext(project, plan, settings, host, emit, cancelled), analysis, model)
+
+
+def prepare_around(
+    project: Project,
+    video: Path,
+    keys: Path,
+    settings: Settings,
+    *,
+    emit: Emit = lambda event: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> RunContext:
+    """Like `prepare`, for key frames that were styled by another tool and lie in the folder `keys`.
+
+    Raises:
+        UserError: the key frames do not fit the video; nothing was changed.
+        Interrupted: the run was cancelled.
+    """
+    found = find_keys(keys)
+    info = probe(video, until=settings.end_frame or None)
+    plan, analysis = plan_around(
+        found, info, source_hash(video), settings, analysis=project.analysis, cancelled=cancelled, note=_noting(emit)
+    )
+    run = _begin(RunContext(project, plan, settings, None, emit, cancelled), analysis, None)
+    take_over(found, project)
+    return run
+
+
+def _begin(run: RunContext, analysis: dict[str, object], model: dict[str, str] | None) -> RunContext:
+    run.project.begin(run.plan.describe(), run.settings, model)
     if analysis:
-        project.set_analysis(analysis)
-    emit(Event("plan", _facts(plan)))
-    return RunContext(project, plan, settings, host, emit, cancelled)
+        run.project.set_analysis(analysis)
+    run.emit(Event("plan", _facts(run.plan)))
+    return run
+
+
+def _noting(emit: Emit) -> Callable[[str], None]:
+    return lambda text: emit(Event("note", {"text": text}))
 
 
 def run_stage(run: RunContext, stage: RunStage, output: Path) -> None:

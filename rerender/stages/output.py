@@ -8,6 +8,7 @@ from rerender.events import Event, Meter
 from rerender.files import file_digest
 from rerender.fingerprints import output_fingerprint
 from rerender.stages.context import RunContext
+from rerender.video.audio import audio_range
 from rerender.video.write import open_writer
 
 
@@ -43,9 +44,11 @@ def _write(run: RunContext, output: Path) -> None:
         output,
         width=geometry.width,
         height=geometry.height,
-        audio_from=run.plan.info if run.settings.audio else None,
-        selection=selection,
+        times=selection.times,
+        audio=audio_range(run.plan.info, selection) if run.settings.audio else None,
         quality=run.settings.quality,
+        source=run.plan.info.path,
+        overwrite=True,  # whether it may be replaced was asked before the run
     ) as writer:
         for time, duration, picture in zip(selection.times, selection.durations, run.results(), strict=True):
             run.check_cancelled()

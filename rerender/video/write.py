@@ -50,7 +50,27 @@ def open_writer(
         UserError: unknown ending, the output exists or is the source, or its folder can't be written.
     """
     path = Path(path)
-    is_pictures = bool(PATTERN.search(path.name)) or path.is_dir() or not path.suffix
+    check_output(path, source=source, overwrite=overwrite)
+    size = (width, height)
+    if _is_pictures(path):
+        return PictureWriter(path, size, overwrite)
+    if path.suffix.lower() == ".gif":
+        return GifWriter(path, size)
+    return FileWriter(path, size, times, audio, quality)
+
+
+def check_output(path: Path, *, source: Path | None = None, overwrite: bool = False) -> None:
+    """Refuse an output that cannot be written, before any work is done for it.
+
+    Args:
+        path: the target; folders on the way to it are made.
+        source: the clip that is read.
+        overwrite: an existing output may be replaced.
+
+    Raises:
+        UserError: unknown ending, the output exists or is the source, or its folder can't be written.
+    """
+    is_pictures = _is_pictures(path)
     if not is_pictures and path.suffix.lower() not in ENDINGS:
         raise UserError(
             f"The output {path} has the ending {path.suffix}, which is not known.",
@@ -60,14 +80,13 @@ def open_writer(
     if source is not None:
         refuse_source(target, source)
     _prepare_folder(target if is_pictures else path.parent, path)
-    size = (width, height)
-    if is_pictures:
-        return PictureWriter(path, size, overwrite)
-    if path.exists() and not overwrite:
+    if not is_pictures and path.exists() and not overwrite:
         raise UserError(f"The output {path} exists already.", hint="Choose another name, or allow it to be replaced.")
-    if path.suffix.lower() == ".gif":
-        return GifWriter(path, size)
-    return FileWriter(path, size, times, audio, quality)
+
+
+def _is_pictures(path: Path) -> bool:
+    """Whether the target is a folder of pictures and not one file."""
+    return bool(PATTERN.search(path.name)) or path.is_dir() or not path.suffix
 
 
 def refuse_source(target: Path, source: Path) -> None:

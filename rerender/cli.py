@@ -1,0 +1,253 @@
+"""The command line, `python -m rerender`.
+
+Exit status: 0; 2 for a user's mistake; 1 for a failure; 130 for an interrupt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rerender import __version__
+from rerender.console import JsonReporter, Reporter, TerminalReporter
+from rerender.errors import Interrupted, RerenderError, UserError
+from rerender.files import storage_error
+from rerender.pipeline import RUN_STAGES, prepare, prepare_around, redo, run_stage
+from rerender.project import Project
+from rerender.settings import Settings, json_schema, make_settings, settings_table
+from rerender.video.probe import probe
+from rerender.video.write import check_output
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports usage errors as the other mistakes of a user are reported."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message[:1].upper()}{message[1:]}.", hint=f"`{self.prog} --help` shows the usage.")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = _Parser(prog="python -m rerender", description="Restyle a video by prompt, consistent over time.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_run(commands)
+    _add_propagate(commands)
+    info = commands.add_parser("info", help="show the facts of a video")
+    info.add_argument("video", type=Path, metavar="VIDEO")
+    info.add_argument("--json", action="store_true", help="print JSON")
+    info.set_defaults(function=_info)
+    settings = commands.add_parser("settings", help="list all settings, as a table and as JSON Schema")
+    settings.add_argument("--format", choices=("both", "table", "json"), default="both")
+    settings.set_defaults(function=_settings)
+    return parser
+
+
+def _add_run(commands: Any) -> None:
+    run = commands.add_parser("run", help="render key frames and propagate them")
+    run.add_argument("video", type=Path, metavar="VIDEO", help="a video file, an animated GIF, or a folder of frames")
+    run.add_argument("--prompt", help="what the result should look like")
+    run.add_argument("--negative", help="what to keep out of the picture")
+    run.add_argument("--checkpoint", type=Path, metavar="CKPT", help="Stable Diffusion checkpoint (A1111 layout)")
+    run.add_argument("--vae", type=Path, metavar="FILE", help="VAE file to use instead of the checkpoint's")
+    run.add_argument("--lora-dir", type=Path, metavar="DIR", help="folder of the files that <lora:name:weight> names")
+    run.add_argument("--stage", choices=RUN_STAGES, default="all", help="run one stage only (default: all)")
+    run.add_argument(
+        "--redo", type=int, action="append", default=[], metavar="FRAME", help="render this key frame anew"
+    )
+    _add_common(run)
+    run.set_defaults(function=_run)
+
+
+def _add_propagate(commands: Any) -> None:
+    propagate = commands.add_parser("propagate", help="propagate key frames styled elsewhere")
+    propagate.add_argument("video", type=Path, metavar="VIDEO")
+    propagate.add_argument(
+        "--keys", type=Path, required=True, metavar="DIR", help="pictures named by frame number, counted from 0"
+    )
+    _add_common(propagate)
+    propagate.set_defaults(function=_propagate)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, metavar="OUT", help="finished file: .mp4, .webm, .gif, or a folder")
+    parser.add_argument("--project", type=Path, metavar="DIR", help="project folder (default: beside the output)")
+    parser.add_argument("--settings", type=Path, metavar="FILE.json", help="a file of settings")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="one setting; `settings` lists them all"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an output that is not this project's own")
+    parser.add_argument("--json", action="store_true", help="report as JSON lines on standard output")
+    parser.add_argument("--verbose", action="store_true", help="show the log")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    reporter: Reporter = JsonReporter() if "--json" in words else TerminalReporter()
+    try:
+        options = build_parser().parse_args(words)
+        logging.basicConfig(level=logging.INFO if getattr(options, "verbose", False) else logging.WARNING)
+        with _stop_on_signal() as cancelled:
+            options.function(options, reporter, cancelled)
+        return 0
+    except RerenderError as error:
+        reporter.fail(error)
+        return error.exit_status
+    except KeyboardInterrupt:
+        reporter.fail(Interrupted())
+        return Interrupted.exit_status
+    except OSError as error:
+        failure = storage_error(error, Path(str(error.filename or ".")))
+        reporter.fail(failure)
+        return failure.exit_status
+    finally:
+        reporter.close()
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C (or SIGTERM) into a request to stop after the present step; a second one stops at once."""
+    stop = threading.Event()
+
+    def ask_to_stop(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop.is_set
+        return
+    previous = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop.is_set
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _run(options: argparse.Namespace, reporter: Reporter, cancelled: Callable[[], bool]) -> None:
+    probe_path(options.video)
+    output, folder = _places(options)
+    with Project(folder) as project:
+        texts = {"prompt": options.prompt, "negative_prompt": options.negative}
+        settings = collect_settings(options, project, {k: v for k, v in texts.items() if v is not None})
+        check_output(output, source=options.video, overwrite=options.overwrite or _is_own(project, output))
+        model = _model_paths(options, project)
+        host = _open_host(model, settings, options) if model.get("checkpoint") else None
+        run = prepare(project, options.video, settings, host=host, model=model, emit=reporter.emit, cancelled=cancelled)
+        for frame in options.redo:
+            redo(run, frame)
+        run_stage(run, options.stage, output)
+
+
+def _propagate(options: argparse.Namespace, reporter: Reporter, cancelled: Callable[[], bool]) -> None:
+    probe_path(options.video)
+    output, folder = _places(options)
+    with Project(folder) as project:
+        settings = collect_settings(options, project, {})
+        check_output(output, source=options.video, overwrite=options.overwrite or _is_own(project, output))
+        run = prepare_around(project, options.video, options.keys, settings, emit=reporter.emit, cancelled=cancelled)
+        run_stage(run, "propagate", output)
+
+
+def _info(options: argparse.Namespace, reporter: Reporter, cancelled: Callable[[], bool]) -> None:
+    facts = probe(options.video).summary()
+    if options.json:
+        _print(json.dumps(facts, ensure_ascii=False))
+    else:
+        for name, value in facts.items():
+            _print(f"{name.replace('_', ' '):20} {', '.join(value) if isinstance(value, list) else value}")
+
+
+def _settings(options: argparse.Namespace, reporter: Reporter, cancelled: Callable[[], bool]) -> None:
+    if options.format in ("both", "table"):
+        _print(settings_table())
+    if options.format == "both":
+        _print("")
+    if options.format in ("both", "json"):
+        _print(json.dumps(json_schema(), indent=1, ensure_ascii=False))
+
+
+def _print(text: str) -> None:
+    print(text)  # noqa: T201
+
+
+def probe_path(video: Path) -> None:
+    """Refuse a missing video before a project folder is made for it.
+
+    Raises:
+        UserError: there is no such file or folder.
+    """
+    if not video.exists():
+        raise UserError(f"The video {video} does not exist.", hint="Check the path.")
+
+
+def collect_settings(options: argparse.Namespace, project: Project, named: dict[str, Any]) -> Settings:
+    """Lay the settings of the command over those of the project's last run, or over the defaults.
+
+    Raises:
+        UserError: a setting that is refused, or a settings file that cannot be read.
+    """
+    values = _read_settings(options.settings) if options.settings else {}
+    for text in options.set:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise UserError(f"--set {text!r} has no value.", hint="Write it as --set name=value.")
+        values[name.strip()] = value
+    return make_settings({**values, **named}, base=project.settings)
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"The settings file {path} cannot be read: {error}.") from error
+    if not isinstance(document, dict):
+        raise UserError(f"The settings file {path} holds no object of names and values.")
+    return document
+
+
+def _places(options: argparse.Namespace) -> tuple[Path, Path]:
+    """Output and project folder: as asked, or beside each other and named after the video."""
+    name = options.video.stem if options.video.is_file() else options.video.resolve().name
+    output = options.output
+    if output is None:
+        output = (options.project / f"{name}.mp4") if options.project else Path(f"{name}-rerendered.mp4")
+    folder = options.project or output.parent / f"{output.name.split('.')[0] or name}.rerender"
+    return output, folder
+
+
+def _is_own(project: Project, output: Path) -> bool:
+    return project.output.get("path") == str(output)
+
+
+def _model_paths(options: argparse.Namespace, project: Project) -> dict[str, str]:
+    paths = project.model
+    for name in ("checkpoint", "vae", "lora_dir"):
+        value = getattr(options, name)
+        if value is not None:
+            paths[name] = str(value.resolve())
+    if options.stage != "propagate" and "checkpoint" not in paths:
+        raise UserError("No checkpoint was given.", hint="Name one with --checkpoint FILE (.safetensors or .ckpt).")
+    return paths
+
+
+def _open_host(model: dict[str, str], settings: Settings, options: argparse.Namespace) -> Any:
+    from rerender.hosts.standalone import load_host
+
+    vae, lora = model.get("vae"), model.get("lora_dir")
+    return load_host(
+        Path(model["checkpoint"]),
+        vae=Path(vae) if vae else None,
+        lora_dir=Path(lora) if lora else None,
+        device=settings.device,
+    )

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rerender import files
+from rerender.errors import UserError
+from rerender.project import Project
+from rerender.settings import make_settings
+
+SOURCE = {"path": "a.mp4", "sha256": "1" * 64, "frames": 5}
+
+
+def picture(value: int) -> np.ndarray:
+    return np.full((8, 16, 3), value, np.uint8)
+
+
+def test_a_project_remembers_settings_and_results(tmp_path: Path) -> None:
+    settings = make_settings({"prompt": "“ink”, 水墨"})
+    with Project(tmp_path / "p") as project:
+        assert project.settings is None
+        project.begin(SOURCE, settings, {"checkpoint": "x"})
+        project.add_key(3, picture(9), "print", revision=0, seconds=1.0)
+    with Project(tmp_path / "p") as project:
+        assert project.settings == settings
+        key = project.key(3)
+        assert key is not None
+        assert (key.fingerprint, key.sha256) == ("print", files.file_digest(project.key_path(3)))
+        np.testing.assert_array_equal(project.key_picture(3), picture(9))
+        assert project.key(4) is None
+
+
+def test_another_source_is_refused_and_nothing_changes(tmp_path: Path) -> None:
+    with Project(tmp_path) as project:
+        project.begin(SOURCE, make_settings({"steps": 7}))
+        before = project.path.read_bytes()
+        with pytest.raises(UserError, match=r"another source.*a\.mp4"):
+            project.begin({**SOURCE, "sha256": "2" * 64}, make_settings({}))
+        assert project.path.read_bytes() == before
+
+
+def test_replaced_key_frames_are_kept_in_the_history(tmp_path: Path) -> None:
+    with Project(tmp_path) as project:
+        for value in (1, 2, 3):
+            project.add_key(0, picture(value), "same", revision=0, seconds=0)
+        np.testing.assert_array_equal(project.key_picture(0), picture(3))
+        kept = sorted((tmp_path / "history").iterdir())
+        assert {int(files.read_picture(path)[0, 0, 0]) for path in kept} == {1, 2}
+
+
+def test_an_interval_is_valid_only_with_its_fingerprint_and_all_its_frames(tmp_path: Path) -> None:
+    with Project(tmp_path) as project:
+        for frame in (1, 2):
+            files.write_png(project.frame_path(frame), picture(frame))
+        project.add_interval("0-3", "print", seconds=1)
+        assert project.has_interval("0-3", "print", [1, 2])
+        assert not project.has_interval("0-3", "other", [1, 2])
+        assert not project.has_interval("0-3", "print", [1, 2, 3])
+        project.frame_path(2).unlink()
+        assert not project.has_interval("0-3", "print", [1, 2])
+
+
+def _hold(folder: Path, ready: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:
+    with Project(folder):
+        ready.set()
+        done.wait(30)
+
+
+def test_a_project_in_use_is_refused_and_free_again_when_its_process_is_killed(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(tmp_path, ready, done))
+    process.start()
+    assert ready.wait(60)
+    with pytest.raises(UserError, match="in use"), Project(tmp_path):
+        pass
+    process.kill()
+    process.join()
+    with Project(tmp_path) as project:
+        assert project.source == {}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 99}'])
+def test_an_unreadable_manifest_is_refused_and_left_as_it_is(tmp_path: Path, text: str) -> None:
+    (tmp_path / "project.json").write_text(text)
+    with pytest.raises(UserError, match=r"project\.json"), Project(tmp_path):
+        pass
+    assert (tmp_path / "project.json").read_text() == text
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    files.write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        files.write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_a_full_device_is_reported_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(UserError, match="No space left") as caught:
+        files.write_png(tmp_path / "keys" / "a.png", picture(1))
+    assert "everything finished so far is kept" in caught.value.hint
+    assert list((tmp_path / "keys").iterdir()) == []
+
+
+def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+    with pytest.raises(UserError, match=r"a\.png"):
+        files.read_picture(tmp_path / "a.png")
