@@ -1,0 +1,249 @@
+"""A synthesis problem in the integer form that every backend works on, and its pyramid.
+
+docs/propagation.md, "Arithmetic", is the specification of what is computed here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rerender.errors import UserError
+
+LANES = 16
+MAX_STYLE_CHANNELS = 4
+MAX_GUIDE_CHANNELS = 24
+FORBIDDEN = 2**30 - 1
+_ERROR_BOUND = 2**30
+
+
+@dataclass(frozen=True)
+class Guide:
+    """One guide: what the source looks like, and what the target shall look like.
+
+    Attributes:
+        source: (Hs, Ws) or (Hs, Ws, C), any real dtype, values on the 0–255 scale (clipped to it).
+        target: (Ht, Wt) or (Ht, Wt, C), the same channels.
+        weight: against the style's weight; it is divided by C.
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    weight: float
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much work a synthesis may cost.
+
+    Attributes:
+        rounds: rounds (search passes, then a vote) at each level of the pyramid.
+        passes: search passes a round.
+        radius: bound of the random search above the coarsest level, in pixels; 0: the whole source.
+        tolerance: pixels that moved by less in the last vote are left alone, with their patch; 0: never.
+    """
+
+    rounds: int
+    passes: int
+    radius: int = 32
+    tolerance: float = 5.0
+
+
+EFFORTS = {
+    "fast": Effort(3, 2, radius=16),
+    "default": Effort(6, 4),
+    "quality": Effort(12, 6),
+    "exhaustive": Effort(12, 6, radius=0, tolerance=0.0),
+}
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of the pyramid.
+
+    Attributes:
+        source: (Hs, Ws, L) int16: style and guide channels, scaled; L is a multiple of 16, the rest is 0.
+        target: (Ht + 2·half, Wt + 2·half, L) int16: room for the style channels, then the guides; edges repeated.
+        barrier: (Hs, Ws) int32: 0, or `FORBIDDEN` where no patch of the source may be centred.
+        wanted: (Ht, Wt) uint8: 1 where the target is to be synthesised.
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    barrier: np.ndarray
+    wanted: np.ndarray
+
+    @property
+    def target_shape(self) -> tuple[int, int]:
+        """Height and width of the target."""
+        return self.wanted.shape[0], self.wanted.shape[1]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A whole synthesis.
+
+    Attributes:
+        levels: from coarse to fine.
+        style_channels: how many of the first channels are the style.
+        factors: (L,) float64: what each channel was multiplied with, S·sqrt(weight).
+        scale: S; an integer error is S² times the error on the 0–255 scale.
+        patch: side of a patch.
+        uniformity: λ of the occupancy term.
+        effort: rounds, passes, radius, tolerance.
+        weighted: weigh the last vote by the errors.
+        seed: of every random number.
+    """
+
+    levels: tuple[Level, ...]
+    style_channels: int
+    factors: np.ndarray
+    scale: float
+    patch: int
+    uniformity: float
+    effort: Effort
+    weighted: bool
+    seed: int
+
+    def unit(self, level: Level) -> int:
+        """Penalty of one use, per shared pair of patch pixels: λ·S² / (patch⁴ · |target| / |source|)."""
+        ratio = level.wanted.size / level.barrier.size
+        bound = FORBIDDEN // self.patch**2
+        return min(round(self.uniformity * self.scale**2 / (self.patch**4 * ratio)), bound)
+
+    def thresholds(self) -> np.ndarray:
+        """(S,) int32: the change of each style channel from which on a pixel counts as moved."""
+        exact = self.effort.tolerance * self.factors[: self.style_channels]
+        return np.maximum(np.ceil(exact), 0).astype(np.int32)
+
+    def pass_key(self, level: int, number: int) -> int:
+        """Return the 32 bits that the random numbers of one search pass start from."""
+        words = (self.seed, level, number)
+        key = 0
+        for word in words:
+            key = int(mix(np.array([key ^ word], np.uint32))[0]) + 0x9E3779B9 & 0xFFFFFFFF
+        return key
+
+
+def mix(state: np.ndarray) -> np.ndarray:
+    """Hash uint32 numbers (the same rounds as `kernels.mix`)."""
+    state = state ^ (state >> np.uint32(16))
+    state = state * np.uint32(0x7FEB352D)
+    state = state ^ (state >> np.uint32(15))
+    state = state * np.uint32(0x846CA68B)
+    return state ^ (state >> np.uint32(16))
+
+
+def build_problem(
+    style: np.ndarray,
+    guides: Sequence[Guide],
+    *,
+    effort: Effort,
+    patch: int = 5,
+    style_weight: float = 1.0,
+    uniformity: float = 3500.0,
+    source_mask: np.ndarray | None = None,
+    target_mask: np.ndarray | None = None,
+    weighted: bool = False,
+    seed: int = 0,
+    finest_only: int = 0,
+) -> Problem:
+    """Scale, interleave and shrink the pictures. `finest_only` > 0 keeps that many of the finest levels.
+
+    Raises:
+        UserError: channel counts, sizes or dtypes that do not fit together.
+    """
+    _check(style, guides, patch, source_mask, target_mask)
+    sources = [_channels(style), *(_channels(guide.source) for guide in guides)]
+    targets = [_channels(guide.target) for guide in guides]
+    weights = [style_weight, *(guide.weight for guide in guides)]
+    per_channel = [w / s.shape[2] for w, s in zip(weights, sources, strict=True) for _ in range(s.shape[2])]
+    lanes = -(-len(per_channel) // LANES) * LANES
+    scale = math.sqrt(_ERROR_BOUND / (patch**2 * 255.0**2 * max(sum(weights), 1e-3)))
+    factors = np.zeros(lanes)
+    factors[: len(per_channel)] = scale * np.sqrt(per_channel)
+    source = np.concatenate(sources, 2)
+    target = np.concatenate([np.zeros((*targets[0].shape[:2], sources[0].shape[2]), np.float32), *targets], 2)
+    source_allowed = np.ones(source.shape[:2], bool) if source_mask is None else source_mask > 0
+    target_wanted = np.ones(target.shape[:2], bool) if target_mask is None else target_mask > 0
+    levels = []
+    while True:
+        levels.append(_level(source, target, source_allowed, target_wanted, factors, patch))
+        smallest = min(source.shape[0], source.shape[1], target.shape[0], target.shape[1])
+        if (smallest + 1) // 2 < 2 * patch + 1 or len(levels) == finest_only:
+            break
+        source, target = halve(source), halve(target)
+        source_allowed, target_wanted = _halve_all(source_allowed), ~_halve_all(~target_wanted)
+    return Problem(
+        levels=tuple(reversed(levels)), style_channels=sources[0].shape[2], factors=factors, scale=scale,
+        patch=patch, uniformity=uniformity, effort=effort, weighted=weighted, seed=seed,
+    )  # fmt: skip
+
+
+def halve(image: np.ndarray) -> np.ndarray:
+    """Return the means of 2×2 pixels, (ceil(H/2), ceil(W/2), C) float32; odd edges are repeated."""
+    image = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), mode="edge")
+    rows = image[0::2] + image[1::2]
+    return (rows[:, 0::2] + rows[:, 1::2]) * np.float32(0.25)
+
+
+def _halve_all(mask: np.ndarray) -> np.ndarray:
+    mask = np.pad(mask, ((0, mask.shape[0] % 2), (0, mask.shape[1] % 2)), mode="edge")
+    rows = mask[0::2] & mask[1::2]
+    return rows[:, 0::2] & rows[:, 1::2]
+
+
+def _channels(image: np.ndarray) -> np.ndarray:
+    image = np.asarray(image, np.float32)
+    return np.clip(image[..., None] if image.ndim == 2 else image, 0, 255)
+
+
+def _level(
+    source: np.ndarray, target: np.ndarray, allowed: np.ndarray, wanted: np.ndarray, factors: np.ndarray, patch: int
+) -> Level:
+    half = patch // 2
+    padded = np.pad(_pack(target, factors), ((half, half), (half, half), (0, 0)), mode="edge")
+    return Level(
+        source=_pack(source, factors),
+        target=padded,
+        barrier=np.where(allowed, np.int32(0), np.int32(FORBIDDEN)),
+        wanted=wanted.astype(np.uint8),
+    )
+
+
+def _pack(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    packed = np.zeros((*image.shape[:2], len(factors)), np.int16)
+    channels = image.shape[2]
+    packed[..., :channels] = np.rint(image * factors[:channels].astype(np.float32))
+    return packed
+
+
+def _check(
+    style: np.ndarray, guides: Sequence[Guide], patch: int,
+    source_mask: np.ndarray | None, target_mask: np.ndarray | None,
+) -> None:  # fmt: skip
+    if not guides:
+        raise UserError("A synthesis needs at least one guide.")
+    channels = 1 if style.ndim == 2 else style.shape[-1]
+    if style.dtype != np.uint8 or style.ndim not in (2, 3) or not 1 <= channels <= MAX_STYLE_CHANNELS:
+        raise UserError(f"A style picture has 1–4 channels of uint8, not {style.dtype} {style.shape}.")
+    count = 0
+    for number, guide in enumerate(guides):
+        if guide.source.shape[:2] != style.shape[:2]:
+            raise UserError(f"Guide {number} has a source of {guide.source.shape[:2]}, the style {style.shape[:2]}.")
+        if guide.target.shape[:2] != guides[0].target.shape[:2]:
+            raise UserError(f"Guide {number} has a target of another size than guide 0.")
+        if guide.source.shape[2:] != guide.target.shape[2:]:
+            raise UserError(f"Guide {number} has not the same channels on both sides.")
+        count += 1 if guide.source.ndim == 2 else guide.source.shape[2]
+    if count > MAX_GUIDE_CHANNELS:
+        raise UserError(f"The guides have {count} channels.", hint=f"At most {MAX_GUIDE_CHANNELS} are possible.")
+    smallest = min(*style.shape[:2], *guides[0].target.shape[:2])
+    if smallest < 2 * patch + 1:
+        raise UserError(f"Pictures of {smallest} pixels are too small for patches of {patch}.")
+    for name, mask, shape in (("source", source_mask, style), ("target", target_mask, guides[0].target)):
+        if mask is not None and mask.shape != shape.shape[:2]:
+            raise UserError(f"The {name} mask has the size {mask.shape}, its picture {shape.shape[:2]}.")

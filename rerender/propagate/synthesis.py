@@ -1,0 +1,133 @@
+"""Guided patch synthesis: paint the target in the style of the source, patch by patch, from coarse to fine.
+
+The algorithm is that of EbSynth (Jamriška et al., "Stylizing Video by Example", SIGGRAPH 2019; StyLit,
+SIGGRAPH 2016) with PatchMatch (Barnes et al., SIGGRAPH 2009) as its search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rerender.propagate.problem import EFFORTS, Effort, Guide, Level, Problem, build_problem, mix
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """What a synthesis returns.
+
+    Attributes:
+        picture: (Ht, Wt) or (Ht, Wt, C) uint8, like the style.
+        nnf: (Ht, Wt, 2) int32, the (x, y) of the source pixel that each target pixel's patch is centred at.
+        error: (Ht, Wt) float32, the sum over the patch of Σ weight·difference², on the 0–255 scale.
+    """
+
+    picture: np.ndarray
+    nnf: np.ndarray
+    error: np.ndarray
+
+
+def synthesize(
+    style: np.ndarray,
+    guides: Sequence[Guide],
+    *,
+    effort: Effort = EFFORTS["default"],
+    start: np.ndarray | None = None,
+    start_levels: int = 0,
+    threads: int = 0,
+    **options: Any,
+) -> Synthesis:
+    """Synthesise the picture whose guides are the targets', from patches of `style`.
+
+    Args:
+        style: (Hs, Ws) or (Hs, Ws, 1–4) uint8.
+        guides: at least one, at most 24 channels together.
+        effort: rounds and passes; `EFFORTS` has the presets.
+        start: (Ht, Wt, 2) int32, a field to start from instead of a random one.
+        start_levels: with `start`, how many of the finest levels to run (0: all).
+        threads: 0 takes one for each core. The result does not depend on it.
+        options: patch, style_weight, uniformity, source_mask, target_mask, weighted, seed; see `build_problem`.
+
+    Raises:
+        UserError: pictures that do not fit together.
+    """
+    finest_only = start_levels if start is not None else 0
+    problem = build_problem(style, guides, effort=effort, finest_only=finest_only, **options)
+    return solve(problem, style.ndim == 2, start, threads)
+
+
+def solve(problem: Problem, gray: bool, start: np.ndarray | None, threads: int) -> Synthesis:
+    """Run all levels of a problem on the CPU."""
+    from rerender.propagate.numba_engine import NumbaLevel
+
+    nnf = _first_field(problem, start)
+    for index, level in enumerate(problem.levels):
+        if index > 0:
+            nnf = upsample(nnf, level)
+        state = NumbaLevel(problem, level, nnf, threads)
+        radius = problem.effort.radius
+        if radius == 0 or (index == 0 and start is None):
+            radius = max(level.barrier.shape)
+        _run_level(problem, index, state, radius)
+        nnf = state.nnf
+    if problem.weighted:
+        state.settle()
+        state.vote(1.0 / (problem.scale**2 * problem.patch**2 * 10.0))
+    state.settle()
+    picture = np.clip(np.rint(state.picture()), 0, 255).astype(np.uint8)
+    error = state.errors.astype(np.float32) / np.float32(problem.scale**2)
+    return Synthesis(picture[..., 0] if gray else picture, state.nnf, error)
+
+
+def _run_level(problem: Problem, index: int, state: Any, radius: int) -> None:
+    effort = problem.effort
+    state.vote()
+    state.active = state.wanted.copy()
+    for number in range(effort.rounds):
+        for step in range(effort.passes):
+            key = problem.pass_key(index, number * effort.passes + step)
+            state.search(
+                reverse=step % 2 == 1, rescore=step == 0, propagate=True, radius=radius, key=key, shift=16 * (step % 2)
+            )
+        moving = state.vote()
+        if effort.tolerance == 0:
+            state.active = state.wanted.copy()
+        elif not moving:
+            return
+
+
+def _first_field(problem: Problem, start: np.ndarray | None) -> np.ndarray:
+    level, half = problem.levels[0], problem.patch // 2
+    height, width = level.target_shape
+    rows, columns = level.barrier.shape
+    if start is None:
+        pixels = np.arange(height * width, dtype=np.uint32).reshape(height, width)
+        random = [mix(pixels ^ np.uint32(problem.pass_key(0, axis + (1 << 20)))) for axis in range(2)]
+        sizes = (columns, rows)
+        drawn = [(r.astype(np.uint64) * (n - 2 * half) >> 32) + half for r, n in zip(random, sizes, strict=True)]
+        return np.stack(drawn, -1).astype(np.int32)
+    for _ in problem.levels[1:]:
+        start = start[::2, ::2] // 2
+    return _clamp(start, level, half)
+
+
+def upsample(nnf: np.ndarray, level: Level) -> np.ndarray:
+    """Carry a field to the level below (twice as fine): x = 2·X + r points at 2·NNF(X) + r."""
+    height, width = level.target_shape
+    y, x = np.arange(height), np.arange(width)
+    fine = nnf[(y // 2)[:, None], (x // 2)[None]] * 2
+    fine[..., 0] += (x % 2)[None].astype(np.int32)
+    fine[..., 1] += (y % 2)[:, None].astype(np.int32)
+    half = (level.target.shape[0] - height) // 2
+    return _clamp(fine, level, half)
+
+
+def _clamp(nnf: np.ndarray, level: Level, half: int) -> np.ndarray:
+    rows, columns = level.barrier.shape
+    clamped = np.empty_like(nnf, dtype=np.int32)
+    clamped[..., 0] = np.clip(nnf[..., 0], half, columns - 1 - half)
+    clamped[..., 1] = np.clip(nnf[..., 1], half, rows - 1 - half)
+    return clamped
