@@ -115,6 +115,24 @@ class GenerationSettings(_Section):
     clip_skip: int = _setting(1, "first", "Which layer of the text encoder counts from the end.", ge=1, le=12)
 
 
+class ReferenceSettings(_Section):
+    """What holds for all constraints: the anchor, and how their periods are counted."""
+
+    reanchor_below: float = _setting(
+        0.3,
+        "keys",
+        "A key frame that shows less than this share of the anchor becomes the new anchor; 0 keeps the first one.",
+        ge=0.0,
+        le=1.0,
+    )
+    period_unit: Literal["steps", "noise"] = _setting(
+        "steps",
+        "keys",
+        "What starts and ends are fractions of. steps: the steps that run. noise: the noise that is taken away, "
+        "which keeps its meaning for few-step models.",
+    )
+
+
 class AttentionSettings(_Section):
     """Cross-frame attention: the style of the references, in every step (paper, section 4.1)."""
 
@@ -132,6 +150,11 @@ class AttentionSettings(_Section):
     )
     attention_update_every: int = _setting(
         1, "keys", "The previous frame's features are renewed every N key frames.", ge=1, le=1000
+    )
+    attention_memory: Literal["auto", "device", "host"] = _setting(
+        "auto",
+        "runtime",
+        "Where the references' features are kept: device is quickest, host spares GPU memory, auto looks what is free.",
     )
 
 
@@ -160,6 +183,9 @@ class PixelFusionSettings(_Section):
     pixel_smooth_edges: bool = _setting(True, "keys", "Less noise at the edges of visible areas: no seams.")
     fidelity_encoding: bool = _setting(
         True, "keys", "Encode the warped picture without the autoencoder's loss, so that no blur builds up."
+    )
+    fidelity_check: bool = _setting(
+        True, "keys", "Check the encoding by decoding it, and keep the plain one where it is worse; one decoding more."
     )
     passes: Literal["one_pass", "shared", "two_pass"] = _setting(
         "one_pass",
@@ -212,6 +238,7 @@ class Settings(
     PixelFusionSettings,
     ShapeFusionSettings,
     AttentionSettings,
+    ReferenceSettings,
     GenerationSettings,
     KeyFrameSettings,
     SourceSettings,
@@ -223,6 +250,7 @@ SECTIONS: dict[str, type[_Section]] = {
     "Source": SourceSettings,
     "Key frames": KeyFrameSettings,
     "Generation": GenerationSettings,
+    "References": ReferenceSettings,
     "Cross-frame attention": AttentionSettings,
     "Shape-aware fusion": ShapeFusionSettings,
     "Pixel-aware fusion": PixelFusionSettings,
@@ -264,13 +292,18 @@ class SettingInfo:
         return f"at least {low:g}" if low is not None else "any text" if self.type is str else "any number"
 
 
+def _plain_type(annotation: type) -> type:
+    """Pydantic turns `int` with bounds into a subclass of `int`; this is the way back."""
+    return next(plain for plain in (bool, int, float, str) if issubclass(annotation, plain))
+
+
 def _info(section: str, field: Any) -> SettingInfo:
     choices = get_args(field.outer_type_) if get_origin(field.outer_type_) is Literal else ()
     info = field.field_info
     return SettingInfo(
         name=field.name,
         section=section,
-        type=str if choices else field.outer_type_,
+        type=str if choices else _plain_type(field.outer_type_),
         default=field.default,
         help=info.description,
         stage=info.extra["stage"],
