@@ -68,14 +68,15 @@ def flicker(frames: Sequence[Frame], motion: MotionSource, source: Sequence[Fram
 def sharpness(
     frames: Sequence[Frame], keys: Sequence[int], motion: MotionSource, source: Sequence[Frame] | None = None
 ) -> float:
-    """Mean over the in-betweens of `metrics.sharpness_ratio` to the nearest key frame; 1 is as sharp as the keys.
+    """Mean over the in-betweens of `metrics.sharpness_ratio` to the last key frame; 1 is as sharp as the keys.
 
-    keys: frame numbers. Other arguments as `warp_error`. nan where every frame is a key frame.
+    keys: frame numbers; frames before the first of them are not counted. Other arguments as `warp_error`.
+    nan where every frame is a key frame.
     """
     pair = _pairs(frames, motion, source)
     figures = []
-    for i in sorted(set(range(len(frames))) - set(keys)):
-        key = min(keys, key=lambda k: (abs(k - i), k))
+    for i in sorted(set(range(min(keys), len(frames))) - set(keys)):
+        key = max(k for k in keys if k < i)
         figures.append(sharpness_ratio(frames[i], frames[key], pair(i, key)))
     return _mean(figures)
 
