@@ -375,7 +375,7 @@ def _typed(info: SettingInfo, value: Any) -> Any:
             number = float(value)
             if not number.is_integer():
                 raise ValueError("not a whole number")
-            return int(value) if isinstance(value, (int, str)) and "." not in str(value) else int(number)
+            return int(number)  # exact: all bounds are far below 2^53
         if info.type is float:
             number = float(value)
             if not math.isfinite(number):
