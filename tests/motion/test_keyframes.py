@@ -125,7 +125,7 @@ def test_adaptive_keys_without_motion_are_uniform_and_with_much_of_it_dense():
     assert adaptive_keys([0.0] * 31, 3, 10, 1.0) == [0, 10, 20, 30]
     assert adaptive_keys([5.0] * 13, 3, 10, 1.0) == [0, 3, 6, 9, 12]
     calm_then_fast = [0.0] * 20 + [1.0] * 12
-    assert adaptive_keys(calm_then_fast, 2, 20, 4.0) == [0, 20, 23, 27, 31]
+    assert adaptive_keys(calm_then_fast, 2, 20, 4.0) == [0, 20, 24, 28, 31]
 
 
 def test_adaptive_keys_end_does_not_crowd():
