@@ -15,6 +15,7 @@ killed loses at most the result it was working on.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -202,7 +203,7 @@ class Project:
         """Where the propagated picture of a source frame number is."""
         return self.folder / "frames" / f"{frame:06d}.png"
 
-    def has_interval(self, name: str, fingerprint: str, frames: list[int]) -> bool:
+    def has_interval(self, name: str, fingerprint: str, frames: Sequence[int]) -> bool:
         """Whether the propagated frames of an interval are there and valid."""
         entry = self._manifest["intervals"].get(name)
         valid = entry is not None and entry["fingerprint"] == fingerprint
@@ -212,6 +213,10 @@ class Project:
         """Note that all frames of an interval are written."""
         self._manifest["intervals"][name] = {"fingerprint": fingerprint, "seconds": round(seconds, 3)}
         self.save()
+
+    def interval_seconds(self, name: str) -> float:
+        """How long the propagation of an interval took."""
+        return float(self._manifest["intervals"].get(name, {}).get("seconds", 0.0))
 
     # Output
 

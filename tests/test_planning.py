@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rerender.errors import Interrupted, UserError
+from rerender.external import find_keys, plan_around
+from rerender.files import write_png
+from rerender.fingerprints import interval_fingerprint, key_fingerprints, output_fingerprint
+from rerender.planning import Plan, plan_run
+from rerender.settings import make_settings
+from rerender.video.probe import VideoInfo
+
+
+def clip(frames: int, width: int = 64, height: int = 48) -> VideoInfo:
+    """A clip of 10 frames a second that nobody has to decode."""
+    return VideoInfo(
+        path=Path("clip.mp4"),
+        kind="file",
+        width=width,
+        height=height,
+        timestamps=tuple(Fraction(k, 10) for k in range(frames)),
+        duration=Fraction(frames, 10),
+        rate=Fraction(10),
+        is_variable=False,
+        codec="h264",
+    )
+
+
+def plan(frames: int, **values: object) -> Plan:
+    chosen = make_settings({"scene_cuts": False, "short_side": 0, **values})
+    return plan_run(clip(frames), "hash", chosen, analysis={}, cancelled=lambda: False)[0]
+
+
+@settings(max_examples=60)
+@given(frames=st.integers(1, 60), interval=st.integers(1, 70), start=st.integers(0, 59))
+def test_every_frame_is_a_key_frame_or_propagated_exactly_once(frames: int, interval: int, start: int) -> None:
+    start %= frames
+    made = plan(frames, key_interval=interval, start_frame=start)
+    inner = [frame for stretch in made.intervals for frame in stretch.inner]
+    assert sorted([*made.keys, *inner]) == list(range(start, frames))
+    assert {made.keys[0], made.keys[-1]} == {start, frames - 1}
+
+
+def test_listed_key_frames_are_numbers_in_the_source() -> None:
+    made = plan(30, key_mode="listed", key_frames="12, 20-24:2", start_frame=10, end_frame=26)
+    assert made.keys == (10, 12, 20, 22, 24, 25)
+
+
+def test_listed_without_a_list_is_refused() -> None:
+    with pytest.raises(UserError, match="needs frame numbers"):
+        plan(30, key_mode="listed")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"limit_frames": 20}, ["30 frames", "limit is 20", "limit_frames=30"]),
+        ({"limit_key_frames": 3}, ["4 key frames", "limit is 3", "limit_key_frames=4"]),
+        ({"limit_long_side": 32}, ["64 pixels", "limit is 32", "limit_long_side=64"]),
+        ({"start_frame": 30}, ["30"]),
+        ({"end_frame": 31}, ["31"]),
+        ({"crop_left": 64}, ["crop", "64"]),
+    ],
+)
+def test_limits_bite_with_a_clear_message(values: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        plan(30, **values)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_limit_of_zero_is_none() -> None:
+    assert len(plan(30, limit_frames=0, limit_key_frames=0, limit_long_side=0).frames) == 30
+
+
+def test_a_cancelled_analysis_stops(tmp_path: Path) -> None:
+    from rerender.video.probe import probe
+
+    for number in range(4):
+        write_png(tmp_path / f"{number}.png", np.full((16, 16, 3), number, np.uint8))
+    with pytest.raises(Interrupted):
+        plan_run(probe(tmp_path), "hash", make_settings({"short_side": 0}), analysis={}, cancelled=lambda: True)
+
+
+# Fingerprints: what a change reaches
+
+
+def prints(made: Plan, revisions: dict[int, int] | None = None, **values: object) -> dict[int, str]:
+    chosen = make_settings(values)
+    return key_fingerprints(made, chosen, {"checkpoint": "a"}, lambda frame: (revisions or {}).get(frame, 0))
+
+
+def test_a_constraint_leaves_the_anchor_alone() -> None:
+    made = plan(30)
+    before, after = prints(made), prints(made, pixel_strength=0.2)
+    assert {key for key in before if before[key] != after[key]} == {10, 20, 29}
+
+
+def test_prompt_and_model_reach_everything_and_limits_nothing() -> None:
+    made = plan(30)
+    before = prints(made)
+    assert not set(before.values()) & set(prints(made, prompt="ink").values())
+    assert before == prints(made, limit_frames=7, workers=3, device="cpu")
+    other = key_fingerprints(made, make_settings({}), {"checkpoint": "b"}, lambda frame: 0)
+    assert not set(before.values()) & set(other.values())
+
+
+def test_another_key_frame_reaches_only_those_behind_it() -> None:
+    one = prints(plan(30, key_mode="listed", key_frames="10, 20"))
+    two = prints(plan(30, key_mode="listed", key_frames="10, 15, 20"))
+    assert [one[0], one[10]] == [two[0], two[10]]
+    assert one[20] != two[20]
+
+
+def test_a_redone_key_frame_changes_its_shot_only_if_it_is_the_anchor() -> None:
+    made = plan(30)
+    assert prints(made, {10: 1}) == prints(made)
+    assert not set(prints(made, {0: 1}).values()) & set(prints(made).values())
+
+
+def test_propagation_depends_on_the_content_of_its_key_frames_and_its_own_settings() -> None:
+    made = plan(30)
+    first = made.intervals[0]
+
+    def mark(ends: tuple[str, str] = ("a", "b"), **values: object) -> str:
+        return interval_fingerprint(made, make_settings(values), first, ends)
+
+    assert mark() == mark(prompt="ink", quality=30)
+    assert len({mark(), mark(("a", "c")), mark(propagation_preset="fast"), mark(flow="dis_fast")}) == 4
+
+
+def test_the_file_depends_on_its_parts_and_its_own_settings() -> None:
+    made = plan(30)
+    base = output_fingerprint(made, make_settings({}), ["a"])
+    assert base == output_fingerprint(made, make_settings({"propagation_preset": "fast"}), ["a"])
+    assert base != output_fingerprint(made, make_settings({"quality": 30}), ["a"])
+    assert base != output_fingerprint(made, make_settings({}), ["b"])
+
+
+# Key frames styled elsewhere
+
+
+def write_keys(folder: Path, sizes: dict[str, tuple[int, int]]) -> None:
+    for name, (width, height) in sizes.items():
+        write_png(folder / name, np.zeros((height, width, 3), np.uint8))
+
+
+def around(folder: Path, frames: int = 30, **values: object) -> Plan:
+    chosen = make_settings({"scene_cuts": False, **values})
+    return plan_around(find_keys(folder), clip(frames), "hash", chosen, analysis={}, cancelled=lambda: False)[0]
+
+
+def test_given_key_frames_cover_the_whole_clip(tmp_path: Path) -> None:
+    write_keys(tmp_path, {"style v2 0007.png": (64, 48), "x_12.PNG": (64, 48), "notes.png": (1, 1)})
+    made = around(tmp_path)
+    assert [(i.name, i.first_key, i.last_key) for i in made.intervals] == [
+        ("0-7", False, True),
+        ("7-12", True, True),
+        ("12-29", True, False),
+    ]
+    inner = [frame for stretch in made.intervals for frame in stretch.inner]
+    assert sorted([7, 12, *inner]) == list(range(30))
+
+
+def test_one_given_key_frame_is_enough(tmp_path: Path) -> None:
+    write_keys(tmp_path, {"0.png": (64, 48)})
+    assert [i.inner for i in around(tmp_path).intervals] == [tuple(range(1, 30))]
+
+
+def test_the_size_of_given_key_frames_is_the_size_of_the_result(tmp_path: Path) -> None:
+    write_keys(tmp_path, {"0.png": (129, 97)})
+    geometry = around(tmp_path).geometry
+    assert (geometry.width, geometry.height) == (129, 97)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ({}, ["no key frames"]),
+        ({"a1.png": (64, 48), "b001.png": (64, 48)}, ["number 1", "a1.png", "b001.png"]),
+        ({"1.png": (64, 48), "2.png": (32, 24)}, ["1.png", "64x48", "2.png", "32x24"]),
+        ({"99.png": (64, 48)}, ["99.png", "0 to 29"]),
+        ({"1.png": (64, 64)}, ["64x64", "64x48"]),
+    ],
+)
+def test_unfit_key_frames_are_refused(tmp_path: Path, sizes: dict[str, tuple[int, int]], words: list[str]) -> None:
+    write_keys(tmp_path, sizes)
+    with pytest.raises(UserError) as caught:
+        around(tmp_path)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_an_unreadable_key_frame_is_named(tmp_path: Path) -> None:
+    (tmp_path / "3.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"3\.png"):
+        find_keys(tmp_path)
