@@ -67,7 +67,13 @@ def correspond(
     rule: OcclusionRule | None = None,
 ) -> Correspondence:
     """Flow, occlusion and their latent-size forms; current and reference are uint8 RGB (H, W, 3)."""
-    pair = bidirectional(estimator, current, reference)
+    return correspondence(current, reference, bidirectional(estimator, current, reference), rule)
+
+
+def correspondence(
+    current: UInt8Array, reference: UInt8Array, pair: FlowPair, rule: OcclusionRule | None = None
+) -> Correspondence:
+    """``correspond`` for flow that is known already; pair as in ``visibility``."""
     soft = soften(hidden(current, reference, pair, rule))
     return Correspondence(
         flow=pair.forward,

@@ -47,7 +47,7 @@ def moved_photograph(name: str, size: int = 160) -> Pair:
     corner = move((width - size) / 2, (height - size) / 2)
     motion = move(-4.3, 2.6, 2.0, 1 / 1.03, (size / 2, size / 2))
     nowhere = move(1e6, 1e6)
-    still = (corner, corner @ _square(motion))
+    still = (corner, corner @ square(motion))
     return _render(name, size, still, still, (nowhere, nowhere), radius=0.0)
 
 
@@ -55,10 +55,10 @@ def moved_photograph(name: str, size: int = 160) -> Pair:
 def layered(size: int = 160, shift: tuple[float, float] = (9.3, -4.6), degrees: float = 4.0) -> Pair:
     """A disc of one photograph turns and moves over another one, which pans and zooms."""
     centre = np.array([size * 0.45, size * 0.55])
-    still = (move(120, 80), move(120, 80) @ _square(move(-2.4, 1.7, 0.5, 1.01, (size / 2, size / 2))))
+    still = (move(120, 80), move(120, 80) @ square(move(-2.4, 1.7, 0.5, 1.01, (size / 2, size / 2))))
     disc_motion = move(-shift[0], -shift[1], degrees, 1.0, centre)
-    disc = (move(60, 60), move(60, 60) @ _square(disc_motion))
-    discs = (move(-centre[0], -centre[1]), move(-centre[0], -centre[1]) @ _square(disc_motion))
+    disc = (move(60, 60), move(60, 60) @ square(disc_motion))
+    discs = (move(-centre[0], -centre[1]), move(-centre[0], -centre[1]) @ square(disc_motion))
     return _render("coffee.png", size, still, disc, discs, radius=size * 0.24)
 
 
@@ -90,9 +90,9 @@ def _apply(matrix: Affine, points: NDArray[np.float64]) -> NDArray[np.float64]:
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
-def _square(matrix: Affine) -> NDArray[np.float64]:
+def square(matrix: Affine) -> NDArray[np.float64]:
     return np.r_[matrix, [[0, 0, 1]]]
 
 
 def _inverse(matrix: Affine) -> Affine:
-    return np.linalg.inv(_square(matrix))[:2]
+    return np.linalg.inv(square(matrix))[:2]

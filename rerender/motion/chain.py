@@ -1,0 +1,68 @@
+"""Flow over many frames: followed from frame to frame, and checked against the flow measured in one step.
+
+Over the distance of two key frames motion is often too large to be measured at once. Steps between neighbours are
+small, but their errors add up. Each pixel takes whichever of the two explains its surroundings better.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from rerender.motion.flow import FloatArray, FlowEstimator, FlowPair, UInt8Array, bidirectional
+from rerender.motion.occlusion import Correspondence, OcclusionRule, correspondence
+from rerender.motion.warp import compose_flow, warp
+
+
+class FlowChain:
+    """Correspondence to a reference frame, carried along the clip; keeps two frames and two flows, however long.
+
+    Example:
+        >>> chain = FlowChain(flow_estimator(), frames[0])
+        >>> for frame in frames[1:10]:
+        ...     chain.advance(frame)
+        >>> chain.correspond()  # between frame 9 and frame 0
+    """
+
+    def __init__(self, estimator: FlowEstimator, reference: UInt8Array) -> None:
+        self._estimator = estimator
+        self._reference = self._current = reference
+        still = np.zeros((*reference.shape[:2], 2), np.float32)
+        self._chained = FlowPair(forward=still, backward=still)
+        self._steps = 0
+
+    def advance(self, frame: UInt8Array) -> None:
+        """Go on to the next frame of the clip: two flows between neighbours."""
+        step = bidirectional(self._estimator, frame, self._current)
+        self._chained = FlowPair(
+            forward=compose_flow(step.forward, self._chained.forward),
+            backward=compose_flow(self._chained.backward, step.backward),
+        )
+        self._current = frame
+        self._steps += 1
+
+    def pair(self) -> FlowPair:
+        """Flow current → reference (forward) and reference → current (backward)."""
+        if self._steps < 2:
+            return self._chained
+        direct = bidirectional(self._estimator, self._current, self._reference)
+        return FlowPair(
+            forward=better_flow(self._current, self._reference, direct.forward, self._chained.forward),
+            backward=better_flow(self._reference, self._current, direct.backward, self._chained.backward),
+        )
+
+    def correspond(self, rule: OcclusionRule | None = None) -> Correspondence:
+        """Flow and masks between the frame reached last (current) and the reference."""
+        return correspondence(self._current, self._reference, self.pair(), rule)
+
+
+def better_flow(reference: UInt8Array, target: UInt8Array, first: FloatArray, second: FloatArray) -> FloatArray:
+    """Per pixel the flow reference → target whose warp differs less over 5×5 pixels; ``first`` where equal."""
+    take_first = _residual(reference, target, first) <= _residual(reference, target, second)
+    return np.where(take_first[..., None], first, second)
+
+
+def _residual(reference: UInt8Array, target: UInt8Array, flow: FloatArray) -> FloatArray:
+    difference = cv2.absdiff(reference, warp(target, flow))
+    smoothed = cv2.blur(np.mean(difference, axis=2, dtype=np.float32), (5, 5))
+    return np.asarray(smoothed, dtype=np.float32)
