@@ -168,9 +168,9 @@ class _Scan:
 def _probe_file(path: Path, until: int | None) -> VideoInfo:
     with open_video(path) as (container, stream):
         scan = _scan(container, stream, until)
-        if scan.is_complete and not scan.damage:
-            scan.damage = _missing_end(container, stream, scan)
-        _refuse_damage(path, scan)
+        if not until or len(scan.pts) < until:
+            scan.damage = scan.damage or _missing_end(container, stream, scan)
+            _refuse_damage(path, scan)
         return _describe(path, container, stream, scan)
 
 
@@ -180,11 +180,12 @@ def _scan(container: Any, stream: Any, until: int | None) -> _Scan:
     for frame in _frames(container, stream, scan):
         if until and len(scan.pts) == until:
             scan.is_complete = False
-            return scan
+            break
         if frame.is_corrupt:
             scan.damage = "a frame is damaged"
-            return scan
+            break
         scan.add(frame)
+    scan.is_complete = scan.is_complete and not scan.damage
     return scan
 
 

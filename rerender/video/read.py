@@ -13,7 +13,7 @@ from typing import Any
 import av
 import numpy as np
 
-from rerender.errors import RerenderError, UserError
+from rerender.errors import UserError
 from rerender.video.decode import open_video, resize_exactly, to_rgb
 from rerender.video.folder import list_pictures, read_picture
 from rerender.video.geometry import Geometry
@@ -130,7 +130,7 @@ class _Decoder:
             self.can_seek = False
             frame = self._advance(index)
         if frame is None:
-            raise RerenderError(f"Frame {index} of {self.info.path} can't be found.")
+            raise _changed(self.info.path)
         return frame
 
     def _reopen(self) -> None:
