@@ -1,23 +1,27 @@
-"""PROVISIONAL propagation by warping both keys; the guided patch synthesis replaces it."""
+"""All frames between two key frames: swept from both ends and blended."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from rerender.errors import Interrupted, UserError
+from rerender.motion.flow import DisFlow, FlowEstimator, FlowPair
+from rerender.motion.occlusion import hidden
+from rerender.propagate.backend import Synthesizer, make_synthesizer
+from rerender.propagate.blend import blend, carry_choice
 from rerender.propagate.settings import PropagationSettings
+from rerender.propagate.sweep import Step, sweep
+from rerender.propagate.synthesis import Synthesis
 
-FlowEstimator = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Frames = Sequence[np.ndarray] | Callable[[], Sequence[np.ndarray]]
 
 
 @dataclass(frozen=True)
 class IntervalJob:
-    """One interval: frames k..k+n, the keys at its ends (None: no key on this side), offsets of cuts."""
+    """One interval for `propagate_all`; the arguments of `propagate_interval`."""
 
     frames: Frames
     first_key: np.ndarray | None
@@ -35,55 +39,128 @@ def propagate_interval(
     cuts: Sequence[int] = (),
     cancelled: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (offset, uint8 RGB picture) of the frames between the keys, in ascending order."""
-    clip = frames() if callable(frames) else frames
-    if first_key is None and last_key is None:
-        raise UserError("An interval without a key frame cannot be propagated.")
-    for key in (first_key, last_key):
-        if key is not None and key.shape != clip[0].shape:
-            raise UserError(f"A key frame has the size {key.shape[:2]}, the video {clip[0].shape[:2]}.")
-    count = len(clip) - 1
-    estimate = flow or _dis
-    start = 0 if first_key is None else 1
-    stop = count + 1 if last_key is None else count
-    for offset in range(start, stop):
-        if cancelled is not None and cancelled():
-            raise Interrupted()
-        sides = []
-        if first_key is not None and not (last_key is not None and any(c <= offset for c in cuts)):
-            sides.append((first_key, clip[0], 1 - offset / max(count, 1)))
-        if last_key is not None and not (sides and any(c > offset for c in cuts)):
-            sides.append((last_key, clip[-1], offset / max(count, 1)))
-        total, weights = np.zeros(clip[0].shape, np.float32), 1e-6
-        for key, source, weight in sides:
-            field = estimate(clip[offset], source)
-            total += weight * _warp(key, field)
-            weights += weight
-        yield offset, np.clip(np.rint(total / weights), 0, 255).astype(np.uint8)
+    """Fill the frames between two key frames, or on one side of a single one.
+
+    Args:
+        frames: the input frames k … k+n, both ends included, (H, W, 3) uint8 RGB; or what returns them.
+        first_key: picture of the first frame, (H, W, 3) uint8 RGB; None: there is no key at this end.
+        last_key: picture of the last frame, likewise.
+        settings: defaults where left out.
+        flow: estimator of optical flow; DIS where left out.
+        cuts: offsets of frames that begin a new shot. A frame takes from a key only across the fewest cuts, so with
+            one cut, frames before it come from `first_key` alone and the others from `last_key` alone.
+        cancelled: asked before each frame of work.
+
+    Yields:
+        (offset, picture): offsets ascending, pictures (H, W, 3) uint8 RGB, of all frames but the keys'.
+
+    Raises:
+        UserError: no key, or a key or frame of another size.
+        Interrupted: when `cancelled` says so.
+    """
+    settings = settings or PropagationSettings()
+    clip = list(frames() if callable(frames) else frames)
+    _check(clip, first_key, last_key)
+    work = _Interval(clip, settings, flow or DisFlow(), sorted(cuts), cancelled or _never)
+    yield from work.run(first_key, last_key)
 
 
-def propagate_all(
-    jobs: Iterable[IntervalJob],
-    settings: PropagationSettings | None = None,
-    *,
-    workers: int | None = None,
-    flow: FlowEstimator | None = None,
-    cancelled: Callable[[], bool] | None = None,
-) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Yield (job index, offset, uint8 RGB picture) of all jobs, in order."""
-    for index, job in enumerate(jobs):
-        for offset, picture in propagate_interval(
-            job.frames, job.first_key, job.last_key, settings, flow=flow, cuts=job.cuts, cancelled=cancelled
-        ):
-            yield index, offset, picture
+class _Interval:
+    """The flows of one interval, and the two sweeps over it."""
+
+    def __init__(
+        self,
+        clip: list[np.ndarray],
+        settings: PropagationSettings,
+        flow: FlowEstimator,
+        cuts: list[int],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self.clip, self.settings, self.flow, self.cuts, self.cancelled = clip, settings, flow, cuts, cancelled
+        self.synthesize: Synthesizer = make_synthesizer(settings)
+        self.pairs: dict[int, FlowPair | None] = {}
+
+    def run(self, first: np.ndarray | None, last: np.ndarray | None) -> Iterator[tuple[int, np.ndarray]]:
+        count = len(self.clip) - 1
+        inner = range(0 if first is None else 1, count + 1 if last is None else count)
+        sides = {offset: self._sides(offset, first is not None, last is not None) for offset in inner}
+        behind = self._backward(last, [o for o in inner if sides[o][1]]) if last is not None else {}
+        ahead = self._forward(first, [o for o in inner if sides[o][0]]) if first is not None else iter(())
+        choice: np.ndarray | None = None
+        for offset in inner:
+            forward = next(ahead) if sides[offset][0] else None
+            backward = behind.pop(offset, None)
+            if forward is not None and backward is not None:
+                latched = self._latched(choice, offset)
+                mixed = blend(forward, backward, offset / count, self.settings, latched)
+                choice = mixed.choice
+                yield offset, mixed.picture
+            else:
+                only = forward or backward
+                assert only is not None  # each offset has a side
+                yield offset, only.picture
+
+    def _sides(self, offset: int, has_first: bool, has_last: bool) -> tuple[bool, bool]:
+        """From which keys a frame takes: from both, unless cuts lie between; then where the fewest do."""
+        if not (has_first and has_last) or not self.cuts:
+            return has_first, has_last
+        to_first = sum(cut <= offset for cut in self.cuts)
+        to_last = len(self.cuts) - to_first
+        nearer_first = (to_first, offset) <= (to_last, len(self.clip) - 1 - offset)
+        return nearer_first, not nearer_first
+
+    def _forward(self, key: np.ndarray, wanted: list[int]) -> Iterator[Synthesis]:
+        order = range(max(wanted, default=0) + 1)
+        return self._sweep(key, list(order))
+
+    def _backward(self, key: np.ndarray, wanted: list[int]) -> dict[int, Synthesis]:
+        last = len(self.clip) - 1
+        order = range(last, min(wanted, default=last) - 1, -1)
+        return dict(zip(order[1:], self._sweep(key, list(order)), strict=True))
+
+    def _sweep(self, key: np.ndarray, order: list[int]) -> Iterator[Synthesis]:
+        steps = [self._step(order, place) for place in range(1, len(order))]
+        results = sweep([self.clip[o] for o in order], key, steps, self.settings, self.synthesize)
+        for _ in steps:
+            if self.cancelled():
+                raise Interrupted()
+            yield next(results)
+
+    def _step(self, order: list[int], place: int) -> Step:
+        here, before = order[place], order[place - 1]
+        onward = 2 * here - before
+        exists = 0 <= onward < len(self.clip)
+        next_pair = self._motion(here, onward) if exists else None
+        return Step(self._motion(here, before), next_pair.forward if next_pair else None)
+
+    def _motion(self, here: int, there: int) -> FlowPair | None:
+        """Flow between neighbouring frames, forward = here → there; None across a cut."""
+        first = min(here, there)
+        if first not in self.pairs:
+            a, b = self.clip[first], self.clip[first + 1]
+            cut = first + 1 in self.cuts
+            self.pairs[first] = None if cut else FlowPair(self.flow(a, b), self.flow(b, a))
+        pair = self.pairs[first]
+        return pair if pair is None or here == first else FlowPair(pair.backward, pair.forward)
+
+    def _latched(self, choice: np.ndarray | None, offset: int) -> np.ndarray | None:
+        motion = self._motion(offset, offset - 1)
+        if choice is None or motion is None or not self.settings.latch:
+            return None
+        return carry_choice(choice, motion.forward, hidden(self.clip[offset], self.clip[offset - 1], motion))
 
 
-def _warp(image: np.ndarray, field: np.ndarray) -> np.ndarray:
-    height, width = field.shape[:2]
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
-    return cv2.remap(image, grid + field, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+def _never() -> bool:
+    return False
 
 
-def _dis(reference: np.ndarray, target: np.ndarray) -> np.ndarray:
-    gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (reference, target)]
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*gray, None)
+def _check(clip: list[np.ndarray], first: np.ndarray | None, last: np.ndarray | None) -> None:
+    if first is None and last is None:
+        raise UserError("An interval without a key frame cannot be propagated.", hint="Give at least one key frame.")
+    if not clip:
+        raise UserError("An interval without frames cannot be propagated.")
+    shape = clip[0].shape
+    for name, picture in (("frame", clip[-1]), ("first key frame", first), ("last key frame", last)):
+        if picture is not None and picture.shape != shape:
+            sizes = " × ".join(map(str, picture.shape[1::-1])), " × ".join(map(str, shape[1::-1]))
+            raise UserError(f"The {name} is {sizes[0]}, the video {sizes[1]}.", hint="Resize it to the video's size.")

@@ -1,0 +1,52 @@
+"""The guides of one frame: what its patches must agree with in the key frame."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from rerender.propagate.problem import Guide
+from rerender.propagate.settings import PropagationSettings
+
+
+def edge_picture(frame: np.ndarray) -> np.ndarray:
+    """Laplacian of a frame around 128: (H, W, 3) uint8 → (H, W, 3) float32 in 0–255."""
+    return np.clip(128 + cv2.Laplacian(frame, cv2.CV_32F), 0, 255)
+
+
+def position_picture(flow: np.ndarray) -> np.ndarray:
+    """Place that a flow points at, (H, W, 2) float32: pixels of both axes scaled so that the longer side is 255."""
+    scale = np.float32(255 / (max(flow.shape[:2]) - 1))
+    return (pixel_grid(*flow.shape[:2]) + flow) * scale
+
+
+def pixel_grid(height: int, width: int) -> np.ndarray:
+    """Coordinates (x, y) of each pixel, (H, W, 2) float32."""
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
+
+
+def frame_guides(
+    settings: PropagationSettings,
+    key_frame: np.ndarray,
+    key_picture: np.ndarray,
+    frame: np.ndarray,
+    to_key: np.ndarray | None,
+    carried: np.ndarray | None,
+) -> list[Guide]:
+    """Guides that lead from a key frame to another frame of the clip.
+
+    Args:
+        settings: weights; a weight of 0 leaves its guide out.
+        key_frame, frame: (H, W, 3) uint8, the input frames.
+        key_picture: (H, W, 3) uint8, the stylised key frame.
+        to_key: (H, W, 2) float32, flow frame → key frame; None: no position guide.
+        carried: (H, W, 3), the previous result carried here by flow; None: no temporal guide.
+    """
+    guides = [Guide(key_frame, frame, settings.color_weight)]
+    guides.append(Guide(edge_picture(key_frame), edge_picture(frame), settings.edge_weight))
+    if to_key is not None:
+        still = np.zeros_like(to_key)
+        guides.append(Guide(position_picture(still), position_picture(to_key), settings.position_weight))
+    if carried is not None:
+        guides.append(Guide(key_picture, carried, settings.temporal_weight))
+    return [guide for guide in guides if guide.weight > 0] or guides[:1]

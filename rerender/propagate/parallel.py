@@ -1,0 +1,120 @@
+"""Several intervals at once, in worker processes; the same bytes in the same order as in one process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from dataclasses import replace
+
+import numpy as np
+import psutil
+
+from rerender.errors import Interrupted
+from rerender.motion.flow import FlowEstimator
+from rerender.propagate.interval import IntervalJob, propagate_interval
+from rerender.propagate.settings import PropagationSettings
+
+_POLL_SECONDS = 0.2
+_MEMORY_A_WORKER = 1.5 * 2**30  # the interpreter with its libraries, and an interval of about 1 MP
+
+
+def propagate_all(
+    jobs: Iterable[IntervalJob],
+    settings: PropagationSettings | None = None,
+    *,
+    workers: int | None = None,
+    flow: FlowEstimator | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Fill all intervals.
+
+    Jobs are taken from the iterable only when a worker is free, so at most one interval a worker, and one that
+    waits, is in memory.
+
+    Args:
+        jobs: in the order of the results.
+        settings: defaults where left out.
+        workers: processes; None or 0 decides by cores and free memory; 1 works in this process.
+        flow: estimator of optical flow, picklable where there are several workers.
+        cancelled: asked several times a second; it stays in this process.
+
+    Yields:
+        (number of the job, offset, picture), ascending; see `propagate_interval`.
+
+    Raises:
+        UserError, Interrupted: see `propagate_interval`.
+    """
+    settings = settings or PropagationSettings()
+    count = workers or default_workers()
+    if count <= 1:
+        for number, job in enumerate(jobs):
+            for offset, picture in _pictures(job, settings, flow, cancelled):
+                yield number, offset, picture
+        return
+    yield from _in_processes(iter(jobs), replace(settings, threads=1), count, flow, cancelled)
+
+
+def default_workers() -> int:
+    """As many processes as there are cores and free memory for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, int(psutil.virtual_memory().available / _MEMORY_A_WORKER)))
+
+
+def _pictures(
+    job: IntervalJob,
+    settings: PropagationSettings,
+    flow: FlowEstimator | None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    return propagate_interval(
+        job.frames, job.first_key, job.last_key, settings, flow=flow, cuts=job.cuts, cancelled=cancelled
+    )
+
+
+def _work(job: IntervalJob, settings: PropagationSettings, flow: FlowEstimator | None) -> list[tuple[int, np.ndarray]]:
+    return list(_pictures(job, settings, flow))
+
+
+def _in_processes(
+    jobs: Iterator[IntervalJob],
+    settings: PropagationSettings,
+    workers: int,
+    flow: FlowEstimator | None,
+    cancelled: Callable[[], bool] | None,
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pending: deque[Future[list[tuple[int, np.ndarray]]]] = deque()
+    number = 0
+    try:
+        while True:
+            while len(pending) < workers and (job := next(jobs, None)) is not None:
+                pending.append(pool.submit(_work, job, settings, flow))
+                del job
+            if not pending:
+                return
+            for offset, picture in _await(pending.popleft(), cancelled):
+                yield number, offset, picture
+            number += 1
+    finally:
+        _stop(pool)
+
+
+def _await(
+    future: Future[list[tuple[int, np.ndarray]]], cancelled: Callable[[], bool] | None
+) -> list[tuple[int, np.ndarray]]:
+    while not future.done():
+        if cancelled is not None and cancelled():
+            raise Interrupted()
+        wait([future], timeout=_POLL_SECONDS)
+    return future.result()
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    """End the workers now: nothing that they still do is wanted."""
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
