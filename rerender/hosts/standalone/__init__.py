@@ -12,8 +12,9 @@ import torch
 from rerender.errors import UserError
 from rerender.hosts.standalone.host import StandaloneHost
 from rerender.hosts.standalone.model import LoadReport, Model
+from rerender.hosts.standalone.weights import read_weights
 
-__all__ = ["LoadReport", "StandaloneHost", "choose_device", "load_host"]
+__all__ = ["LoadReport", "StandaloneHost", "choose_device", "choose_dtype", "load_host"]
 
 _PRECISIONS = {"auto": None, "fp32": torch.float32, "full": torch.float32, "fp16": torch.float16, "half": torch.float16}
 
@@ -76,11 +77,7 @@ def load_host(
         UserError: a file is missing, broken, incomplete or of another kind; an unknown device or precision.
     """
     chosen = choose_device(device)
-    model = Model(Path(checkpoint), None if vae is None else Path(vae), chosen, choose_dtype(precision, chosen))
-    return StandaloneHost(
-        model,
-        Path(checkpoint),
-        None if vae is None else Path(vae),
-        lora_dir=lora_dir,
-        noise_on_device=noise_on_device,
-    )
+    dtype = choose_dtype(precision, chosen)
+    checkpoint, vae = Path(checkpoint), None if vae is None else Path(vae)
+    model = Model(read_weights(checkpoint), None if vae is None else read_weights(vae), chosen, dtype)
+    return StandaloneHost(model, checkpoint, vae, lora_dir=lora_dir, noise_on_device=noise_on_device)

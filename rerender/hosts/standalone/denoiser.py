@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rerender.errors import Interrupted
+from rerender.hosts.standalone.any_size import fitting_skips
 from rerender.hosts.standalone.ldm_import import load_ldm
 
 
@@ -78,7 +79,8 @@ class CFGDenoiser(nn.Module):
     def _unet_rows(self, x: torch.Tensor, t: torch.Tensor, **_: Any) -> torch.Tensor:
         cond, uncond = self._conds
         rows = x.shape[0] // 2
-        with torch.autocast(x.device.type, dtype=torch.float16, enabled=self._half):
+        autocast = torch.autocast(x.device.type, dtype=torch.float16, enabled=self._half)
+        with autocast, fitting_skips(load_ldm().openaimodel):
             if cond.shape[1] == uncond.shape[1]:
                 context = torch.cat([cond.expand(rows, -1, -1), uncond.expand(rows, -1, -1)])
                 return self.unet(x, t, context=context).to(x.dtype)

@@ -15,10 +15,10 @@ import torch
 from rerender.diffusion.plan import rehearse
 from rerender.errors import RerenderError, UserError
 from rerender.host import Attach, ModelCall, OnStep, Rendered, RenderRequest, Sampling
-from rerender.hosts.standalone import lora
 from rerender.hosts.standalone.ddim import ddim_timesteps
 from rerender.hosts.standalone.denoiser import CFGDenoiser
 from rerender.hosts.standalone.ldm_import import load_ldm
+from rerender.hosts.standalone.lora import LoraFolder
 from rerender.hosts.standalone.model import LoadReport, Model
 from rerender.hosts.standalone.noise import NoiseSource, untouched_random_state
 from rerender.hosts.standalone.prompt import take_out_tags
@@ -72,7 +72,7 @@ class StandaloneHost:
         self._model = model
         self._checkpoint, self._vae_file = checkpoint, vae
         self._text = TextConditioner(model)
-        self._loras = lora.LoraFolder(lora_dir)
+        self._loras = LoraFolder(lora_dir)
         self._noise_on_device = noise_on_device
 
     @property
@@ -138,8 +138,10 @@ class StandaloneHost:
         _check(request)
         prompt, tags = take_out_tags(request.prompt)
         sampler, schedule = find_sampler(request.sampler, request.scheduler)
-        with torch.no_grad(), untouched_random_state(self.device), self._loras.applied(tags, self._model, self._text):
-            cond, uncond = (self._text.encode(text, request.clip_skip) for text in (prompt, request.negative_prompt))
+        with torch.no_grad(), untouched_random_state(self.device), self._loras.applied(tags, self._model):
+            cond, uncond = (
+                self._text.encode(text, request.clip_skip, tuple(tags)) for text in (prompt, request.negative_prompt)
+            )
             x0 = self._initial_latent(request)
             source = self._noise_source(request.seed, x0.shape)
             start_noise = source.draw()

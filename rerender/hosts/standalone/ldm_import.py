@@ -103,8 +103,6 @@ class LdmModules:
     attention: types.ModuleType
     openaimodel: types.ModuleType
     autoencoder: types.ModuleType
-    ddpm: types.ModuleType
-    ldm_util: types.ModuleType
     k_external: types.ModuleType
     k_sampling: types.ModuleType
 
@@ -117,8 +115,6 @@ def load_ldm() -> LdmModules:
         ModuleNotFoundError: one of the two packages is not installed.
     """
     with _LOCK:
-        import transformers  # noqa: F401  (must see the real environment, not the stand-ins)
-
         stand_ins = {**_stand_ins(), "k_diffusion": _bare_package("k_diffusion")}
         # ldm prints to stdout that xformers is missing; stdout belongs to the caller's own output.
         with _temporary_modules(stand_ins), contextlib.redirect_stdout(io.StringIO()):
@@ -126,8 +122,6 @@ def load_ldm() -> LdmModules:
                 attention=importlib.import_module("ldm.modules.attention"),
                 openaimodel=importlib.import_module("ldm.modules.diffusionmodules.openaimodel"),
                 autoencoder=importlib.import_module("ldm.models.autoencoder"),
-                ddpm=importlib.import_module("ldm.models.diffusion.ddpm"),
-                ldm_util=importlib.import_module("ldm.util"),
                 k_external=importlib.import_module("k_diffusion.external"),
                 k_sampling=importlib.import_module("k_diffusion.sampling"),
             )

@@ -21,7 +21,7 @@ from rerender.hosts.standalone.clip_text import ClipText
 from rerender.hosts.standalone.config import ModelConfig
 from rerender.hosts.standalone.ldm_import import load_ldm
 from rerender.hosts.standalone.open_clip_text import OpenClipText
-from rerender.hosts.standalone.weights import Weights, read_weights
+from rerender.hosts.standalone.weights import Weights
 
 logger = logging.getLogger(__name__)
 
@@ -170,10 +170,6 @@ def _modern_text_key(key: str) -> str:
     return key
 
 
-def _vae_prefix(weights: Weights) -> str:
-    return VAE if any(key.startswith(VAE) for key in weights) else ""
-
-
 @torch.no_grad()
 def predicts_v(unet: nn.Module) -> bool:
     """Whether an SD2 U-Net predicts v: the webui's test.
@@ -193,26 +189,25 @@ class Model:
     """The parts of a checkpoint. Opening reads names and shapes only; a part's tensors are read on first use.
 
     Args:
-        checkpoint: an SD1.x/SD2.x checkpoint in the A1111 layout.
+        weights: an SD1.x/SD2.x checkpoint in the A1111 layout.
         vae: a VAE file that takes the place of the checkpoint's own.
-        device, dtype: where and as what U-Net and text encoder are kept; the VAE too.
+        device, dtype: where and as what the parts are kept.
 
     Raises:
-        UserError: a file is missing, broken, incomplete, or of another kind.
+        UserError: the checkpoint is incomplete or of another kind.
     """
 
-    def __init__(self, checkpoint: Path, vae: Path | None, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, weights: Weights, vae: Weights | None, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
-        weights = read_weights(checkpoint)
         self.config = find_config(weights)
-        vae_weights = weights if vae is None else _read_vae(vae)
-        prefix = VAE if vae is None else _vae_prefix(vae_weights)
+        prefix = VAE if vae is None else _check_vae(vae)
+        vae_weights = weights if vae is None else vae
         unet, first_stage, text = (build(self.config) for build in (build_unet, build_vae, build_text))
         self._unet = _Part("U-Net", unet, weights, _keys(unet, weights, UNET))
         self._vae = _Part("VAE", first_stage, vae_weights, _keys(first_stage, vae_weights, prefix))
         self._text = _Part("text encoder", text, weights, _keys(text, weights, TEXT_PREFIX[self.config.text]))
         self.report = _report(weights, (self._unet, self._vae, self._text))
-        self.report.log(checkpoint)
+        self.report.log(weights.path)
 
     @cached_property
     def unet(self) -> Any:
@@ -264,14 +259,13 @@ def _finite(result: Any) -> bool:
     return bool(torch.isfinite(tensor).all())
 
 
-def _read_vae(path: Path) -> Weights:
-    weights = read_weights(path)
-    prefix = _vae_prefix(weights)
+def _check_vae(weights: Weights) -> str:
+    """What the names of a VAE file's tensors begin with."""
+    prefix = VAE if any(key.startswith(VAE) for key in weights) else ""
     if f"{prefix}decoder.conv_in.weight" in weights:
-        return weights
-    kind = foreign_kind(weights)
+        return prefix
     raise UserError(
-        f"{path} is {kind or 'not a VAE file'}, and was given as the VAE",
+        f"{weights.path} is {foreign_kind(weights) or 'not a VAE file'}, and was given as the VAE",
         hint="A VAE in ldm's layout (decoder.conv_in.weight, …) is needed.",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -47,7 +48,10 @@ class NoiseSource:
         path = load_ldm().k_sampling.BrownianTreeNoiseSampler(start, low, high, seed=[self._seed])
 
         def sample(sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:
-            return path(sigma.to(self._source), sigma_next.to(self._source)).to(self._device)
+            with warnings.catch_warnings():
+                # torchsde compares the path's ends, which it rounded, with our levels, which it did not.
+                warnings.filterwarnings("ignore", message="Should have t[ab]")
+                return path(sigma.to(self._source), sigma_next.to(self._source)).to(self._device)
 
         return sample
 

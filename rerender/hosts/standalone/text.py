@@ -7,7 +7,7 @@ import logging
 import torch
 
 from rerender.hosts.standalone.model import Model
-from rerender.hosts.standalone.prompt import Chunk, chunk_prompt
+from rerender.hosts.standalone.prompt import Chunk, LoraTag, chunk_prompt
 from rerender.hosts.standalone.tokenizer import ClipTokenizer, clip_tokenizer, tokenizer_from_folder
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class TextConditioner:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._cache: dict[tuple[str, int], torch.Tensor] = {}
+        self._cache: dict[tuple[object, ...], torch.Tensor] = {}
         self._tokenizer: ClipTokenizer | None = None
 
     @property
@@ -52,17 +52,14 @@ class TextConditioner:
                 self._tokenizer = clip_tokenizer(unescape=config.text == "open_clip")
         return self._tokenizer
 
-    def forget(self) -> None:
-        """Drop remembered results: the text encoder's weights have changed."""
-        self._cache.clear()
-
-    def encode(self, prompt: str, clip_skip: int = 1) -> torch.Tensor:
+    def encode(self, prompt: str, clip_skip: int = 1, tags: tuple[LoraTag, ...] = ()) -> torch.Tensor:
         """Conditioning of a prompt without tags, (1, 77·chunks, C).
 
         Args:
             clip_skip: 1 uses all layers of CLIP, 2 leaves out the last one, and so on. SD2 has its own fixed choice.
+            tags: the LoRA files whose weights are in the text encoder at the moment.
         """
-        key = (prompt, clip_skip)
+        key = (prompt, clip_skip, tags)
         if key not in self._cache:
             if len(self._cache) >= _CACHED:
                 self._cache.clear()
