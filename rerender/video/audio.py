@@ -67,7 +67,7 @@ class AudioFeed:
         streams = [stream for stream in self._input.streams.audio if stream.codec_context is not None]
         for stream in streams:
             if stream.codec_context.name in COPIED[ending]:
-                self._tracks[stream.index] = _Copy(stream, output, range_, is_cut_inside=ending == ".mp4")
+                self._tracks[stream.index] = _Copy(stream, output, range_, ending)
             else:
                 self._tracks[stream.index] = _Recode(stream, output, range_, ending)
         self._reached = Fraction(-1)
@@ -79,9 +79,11 @@ class AudioFeed:
             self._seek(streams[0])
         done: set[int] = set()
         for packet in self._input.demux(*streams):
-            if packet.dts is None and packet.pts is None:
+            if packet.pts is None:
+                packet.pts = packet.dts
+            if packet.pts is None:
                 continue
-            time = (packet.pts if packet.pts is not None else packet.dts) * packet.time_base
+            time = packet.pts * packet.time_base
             self._reached = max(self._reached, time - self._range.start)
             if time >= self._range.end:
                 done.add(packet.stream_index)
@@ -126,24 +128,29 @@ class AudioFeed:
 class _Copy:
     """Hands packets on as they are, moved in time."""
 
-    def __init__(self, stream: Any, output: Any, range_: AudioRange, is_cut_inside: bool) -> None:
+    def __init__(self, stream: Any, output: Any, range_: AudioRange, ending: str) -> None:
         self._out = output.add_stream_from_template(stream)
         self._start = range_.start
-        self._is_cut_inside = is_cut_inside
+        self._has_edit_list = ending == ".mp4"
 
     def feed(self, packet: Any) -> list[Any]:
-        if packet is None:
+        if packet is None or not self._is_wanted(packet):
             return []
-        time = packet.pts * packet.time_base
-        length = (packet.duration or 0) * packet.time_base
-        # mp4 can begin inside a packet (edit list); elsewhere a negative time would move the pictures.
-        if time + (length if self._is_cut_inside else 0) < self._start or (length and time + length <= self._start):
-            return []
-        shift = round(self._start / packet.time_base)
-        packet.pts -= shift
+        packet.pts -= round(self._start / packet.time_base)
         packet.dts = packet.pts
         packet.stream = self._out
         return [packet]
+
+    def _is_wanted(self, packet: Any) -> bool:
+        """Whether a packet belongs to the range, with what its decoder needs to start.
+
+        mp4 can begin inside a packet: the one before the first is kept too, from which the decoder starts, and the
+        edit list hides it. Elsewhere a negative time would move the pictures: only the source's own lead-in is kept.
+        """
+        time = packet.pts * packet.time_base
+        if self._has_edit_list:
+            return bool(time + 2 * (packet.duration or 0) * packet.time_base > self._start)
+        return bool(time >= self._start or self._start <= 0)
 
 
 class _Recode:
@@ -158,7 +165,6 @@ class _Recode:
         self._out = output.add_stream(codec, rate=self._rate)
         self._out.layout = _layout(context.layout)
         self._resampler = av.AudioResampler(format=self._out.format.name, layout=self._out.layout, rate=self._rate)
-        self._is_flushed = False
 
     def feed(self, packet: Any) -> list[Any]:
         frames = self._stream.decode(packet)

@@ -31,16 +31,14 @@ class GifWriter(Writer):
         self._stream.codec_context.time_base = TICK
         self._graph = _palette_graph(*size)
         self._next_tick = 0
+        self._is_slowed = False
         self._durations: dict[int, int] = {}
 
     def _write(self, frame: np.ndarray, time: Fraction, duration: Fraction) -> None:
         tick = round(time / TICK)
-        if tick < self._next_tick:
-            log.log(
-                logging.WARNING if not self._durations else logging.DEBUG,
-                "GIF can't show more than 50 frames a second: %s runs slower than its source.",
-                self.path,
-            )
+        if tick < self._next_tick and not self._is_slowed:
+            self._is_slowed = True
+            log.warning("A GIF shows at most 50 frames a second: %s runs slower than its source.", self.path)
         tick = max(tick, self._next_tick)
         self._next_tick = tick + SHORTEST
         self._durations[tick] = max(SHORTEST, round((time + duration) / TICK) - tick)

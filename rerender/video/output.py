@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from types import TracebackType
 
 import numpy as np
 
-from rerender.errors import UserError
+from rerender.errors import RerenderError, UserError
 
 
 class Writer(ABC):
@@ -27,7 +26,7 @@ class Writer(ABC):
     def __init__(self, path: Path, size: tuple[int, int]) -> None:
         self.path = path
         self.width, self.height = size
-        self._last_end = Fraction(-1)
+        self._last_time = Fraction(-1)
         self._count = 0
 
     def __enter__(self) -> Writer:
@@ -38,6 +37,8 @@ class Writer(ABC):
     ) -> None:
         try:
             if error is None:
+                if not self._count:
+                    raise RerenderError(f"No frame was written to {self.path}.")
                 with disk_errors(self.path):
                     self._finish()
         finally:
@@ -57,9 +58,9 @@ class Writer(ABC):
         """
         if frame.shape != (self.height, self.width, 3) or frame.dtype != np.uint8:
             raise ValueError(f"expected uint8 {(self.height, self.width, 3)}, got {frame.dtype} {frame.shape}")
-        if time <= self._last_end or duration <= 0:
-            raise ValueError(f"time {time} with duration {duration} does not follow {self._last_end}")
-        self._last_end = time
+        if time <= self._last_time or duration <= 0:
+            raise ValueError(f"time {time} with duration {duration} does not follow {self._last_time}")
+        self._last_time = time
         with disk_errors(self.path):
             self._write(np.ascontiguousarray(frame), time, duration)
         self._count += 1
@@ -105,5 +106,8 @@ def no_space(path: Path) -> UserError:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A hidden name in the same folder with the same ending, so that a rename puts it in place at once."""
-    return path.with_name(f".{path.stem[:100]}.partial-{os.getpid()}{path.suffix}")
+    """A hidden name in the same folder with the same ending, so that a rename puts it in place at once.
+
+    It is always the same one, so that a run takes the place of what a killed run left.
+    """
+    return path.with_name(f".{path.stem}.partial{path.suffix}")

@@ -36,7 +36,8 @@ class PictureWriter(Writer):
                 hint="Choose another folder, or allow them to be replaced.",
             )
         self._temporary = temporary_beside(self._folder / "pictures")
-        self._temporary.mkdir(exist_ok=True)
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._temporary.mkdir()
 
     def _matching(self) -> list[Path]:
         """Pictures in the folder whose names follow the pattern."""

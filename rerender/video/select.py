@@ -33,9 +33,14 @@ class Selection:
         return len(self.indices)
 
     @property
+    def length(self) -> Fraction:
+        """When the last frame ends, seconds from the start of the output."""
+        return self.end - self.start
+
+    @property
     def rate(self) -> Fraction:
         """Average number of frames per second."""
-        return len(self.indices) / (self.end - self.start)
+        return len(self.indices) / self.length
 
 
 def select_frames(

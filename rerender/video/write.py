@@ -12,7 +12,7 @@ from rerender.errors import UserError
 from rerender.video.audio import AudioRange
 from rerender.video.encode import FileWriter
 from rerender.video.gif import GifWriter
-from rerender.video.output import Writer, no_space
+from rerender.video.output import Writer, disk_errors, no_space
 from rerender.video.pictures import PATTERN, PictureWriter
 
 ENDINGS = (".mp4", ".webm", ".gif")
@@ -24,6 +24,7 @@ def open_writer(
     width: int,
     height: int,
     times: Sequence[Fraction],
+    end: Fraction | None = None,
     audio: AudioRange | None = None,
     quality: int = 16,
     source: Path | None = None,
@@ -41,6 +42,7 @@ def open_writer(
         width: of the frames, pixels.
         height: of the frames, pixels.
         times: the times that will be written, seconds; they decide the clock of the file.
+        end: when the last frame will end, seconds; without it that moment is rounded to the clock.
         audio: what sound to carry over; left out for gif and pictures, which have none.
         quality: constant rate factor, 0 to 51, lower is better (VP9: scaled to its 0 to 63).
         source: the clip that is read; an output on top of it is refused.
@@ -54,9 +56,10 @@ def open_writer(
     size = (width, height)
     if _is_pictures(path):
         return PictureWriter(path, size, overwrite)
-    if path.suffix.lower() == ".gif":
-        return GifWriter(path, size)
-    return FileWriter(path, size, times, audio, quality)
+    with disk_errors(path):
+        if path.suffix.lower() == ".gif":
+            return GifWriter(path, size)
+        return FileWriter(path, size, [*times, end] if end else times, audio, quality)
 
 
 def check_output(path: Path, *, source: Path | None = None, overwrite: bool = False) -> None:
@@ -90,16 +93,13 @@ def _is_pictures(path: Path) -> bool:
 
 
 def refuse_source(target: Path, source: Path) -> None:
-    """Refuse an output that is the source, also through a link, or that lies in or is the source's folder of frames.
+    """Refuse an output that is the source, be it a file or a folder of frames, also through a link.
 
     Raises:
         UserError: it would overwrite the source.
     """
-    hint = "Choose another output."
     if target.exists() and source.exists() and target.samefile(source):
-        raise UserError(f"The output {target} would overwrite the source {source}.", hint=hint)
-    if target.resolve() == source.resolve():
-        raise UserError(f"The output {target} would overwrite the source {source}.", hint=hint)
+        raise UserError(f"The output {target} would overwrite the source {source}.", hint="Choose another output.")
 
 
 def _prepare_folder(folder: Path, path: Path) -> None:

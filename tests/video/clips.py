@@ -61,7 +61,7 @@ def write_clip(
         stream.codec_context.time_base = time_base
         audio: Any = None
         if sound is not None:
-            audio = container.add_stream(sound_codec, rate=48000)
+            audio = container.add_stream(sound_codec, rate=48000, options={"strict": "experimental"})
             audio.layout = "stereo"
         durations = [b - a for a, b in zip(times, [*times[1:], times[-1] + last], strict=True)]
         length = {round(time / time_base): round(d / time_base) for time, d in zip(times, durations, strict=True)}
