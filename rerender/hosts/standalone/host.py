@@ -15,6 +15,7 @@ import torch
 from rerender.diffusion.plan import rehearse
 from rerender.errors import RerenderError, UserError
 from rerender.host import Attach, ModelCall, OnStep, Rendered, RenderRequest, Sampling
+from rerender.hosts.standalone.any_size import fitting_skips
 from rerender.hosts.standalone.ddim import ddim_timesteps
 from rerender.hosts.standalone.denoiser import CFGDenoiser
 from rerender.hosts.standalone.ldm_import import load_ldm
@@ -171,7 +172,7 @@ class StandaloneHost:
             if on_step is not None:
                 on_step(int(info["i"]) + 1, sampling.steps)
 
-        with attach(sampling) if attach is not None else nullcontext():
+        with fitting_skips(load_ldm().openaimodel), attach(sampling) if attach is not None else nullcontext():
             return plan.sampler.resolve()(denoiser, x, plan.levels, callback=callback, disable=True, **plan.options)
 
     def _plan(self, request: RenderRequest, sampler: Sampler, schedule: str, source: NoiseSource) -> _Plan:
