@@ -1,0 +1,240 @@
+"""One key frame: which constraints hold, in which passes it is sampled, what is recorded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from rerender.diffusion.attention import cross_frame_attention
+from rerender.diffusion.bank import FeatureSlot, choose_location, estimate_bytes
+from rerender.diffusion.color import ColorAdaIN
+from rerender.diffusion.edits import Constraint, Estimates, edits
+from rerender.diffusion.layers import decoder_layers
+from rerender.diffusion.pixel import PixelFusion
+from rerender.diffusion.replay import UNetTape, record_unet, replay_unet
+from rerender.diffusion.shape import ShapeFusion
+from rerender.diffusion.window import Window
+from rerender.errors import RerenderError
+from rerender.host import Host, OnStep, Rendered, RenderRequest, Sampling
+from rerender.settings import Settings
+from rerender.translate.frames import Cost, KeyFrame, Link, Reference, hidden_in_all, joint_mask, to_image, to_unit
+from rerender.translate.target import CountedVae, FusionTarget
+
+logger = logging.getLogger(__name__)
+
+Direct = Callable[[torch.Tensor], torch.Tensor]
+Extra = Callable[[Sampling], AbstractContextManager[None]]
+
+
+class Rendering:
+    """One key frame on its way.
+
+    Args:
+        links: previous and anchor, or the anchor alone, or nothing for the first frame of a shot.
+        record: gets the attention inputs; None keeps none.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        settings: Settings,
+        index: int,
+        request: RenderRequest,
+        links: list[Link],
+        record: FeatureSlot | None,
+    ) -> None:
+        self.host, self.settings, self.index, self.request = host, settings, index, request
+        self.links, self.record = links, record
+        self.cost = Cost()
+        self.vae = CountedVae(host, self.cost)
+        self.estimates = Estimates()
+        self.target: FusionTarget | None = None
+        self.picture: np.ndarray | None = None
+        self.model_calls = 0
+
+    def run(self, on_step: OnStep | None, cancelled: Callable[[], bool] | None) -> None:
+        """Sample the picture; in one pass, or in a direct one and a fused one.
+
+        Raises:
+            Interrupted: `cancelled` said yes.
+        """
+        if not self._fuses_pixels() or self.settings.passes == "one_pass":
+            rendered = self._sample(self._constraints(self.vae.decode), on_step, cancelled)
+        else:
+            rendered = self._two_passes(on_step, cancelled)
+        self.picture = rendered.picture
+
+    def as_reference(self) -> Reference:
+        """What later key frames need of this one."""
+        if self.picture is None:
+            raise RerenderError("The key frame was not rendered.")
+        features = self.record if self.record is not None else FeatureSlot(self.host.device)
+        return Reference(self.index, self.request.picture, self.picture, self.estimates.x0, features)
+
+    def as_key_frame(self) -> KeyFrame:
+        """The result."""
+        assert self.picture is not None
+        fused = self.target is not None and self.target.picture is not None
+        return KeyFrame(
+            index=self.index,
+            picture=self.picture,
+            is_anchor=False,
+            target=self.target.picture if fused and self.target is not None else None,
+            hidden=hidden_in_all(self.links) if fused else None,
+            model_calls=self.model_calls,
+            cost=self.cost,
+        )
+
+    # Constraints
+
+    def _window(self, prefix: str) -> Window:
+        start, end = getattr(self.settings, f"{prefix}_start"), getattr(self.settings, f"{prefix}_end")
+        return Window(start, end, self.settings.period_unit)
+
+    def _fuses_pixels(self) -> bool:
+        return bool(self.links) and self.settings.pixel_fusion and self.settings.pixel_start < self.settings.pixel_end
+
+    def _constraints(self, direct: Direct | None) -> list[Constraint]:
+        """All that are switched on. direct: fills areas that no reference shows; None leaves out pixel fusion."""
+        if not self.links:
+            return [self.estimates]
+        settings, anchor = self.settings, self.links[-1]
+        constraints: list[Constraint] = []
+        warped = anchor.warped_estimates() if settings.shape_fusion or settings.color_adain else {}
+        if settings.shape_fusion:
+            constraints.append(ShapeFusion(self._window("shape"), warped, anchor.mask))
+        if self._fuses_pixels() and direct is not None:
+            constraints.append(self._pixel_fusion(direct))
+        if settings.color_adain:
+            constraints.append(ColorAdaIN(self._window("color"), warped, anchor.mask))
+        return [*constraints, self.estimates]
+
+    def _pixel_fusion(self, direct: Direct) -> PixelFusion:
+        self.target = FusionTarget(self.links, direct, self.vae, self.settings)
+        return PixelFusion(
+            self._window("pixel"),
+            self.target,
+            joint_mask(self.links),
+            strength=self.settings.pixel_strength,
+            inner=self.settings.pixel_inner_strength,
+            smooth_edges=self.settings.pixel_smooth_edges,
+            seed=self.request.seed,
+        )
+
+    # Passes
+
+    def _two_passes(self, on_step: OnStep | None, cancelled: Callable[[], bool] | None) -> Rendered:
+        """A direct result first, which fills what no reference shows; then the fused picture."""
+        shared = self.settings.passes == "shared"
+        tape = UNetTape()
+
+        def keep(sampling: Sampling) -> AbstractContextManager[None]:
+            return record_unet(sampling, tape, until=self._first_fused_call(sampling))
+
+        direct = self._sample(
+            self._constraints(None),
+            _half(on_step, 0),
+            cancelled,
+            extra=keep if shared else None,
+            recorded=(lambda call: call < tape.until) if shared else (lambda call: False),
+        )
+        image = to_image(to_unit(direct.picture))
+        fused = self._sample(
+            self._constraints(lambda x0: image.to(x0)),
+            _half(on_step, 1),
+            cancelled,
+            extra=(lambda sampling: replay_unet(sampling, tape)) if shared else None,
+            recorded=(lambda call: call >= tape.until) if shared else (lambda call: True),
+        )
+        self.cost.unet -= tape.until
+        return fused
+
+    def _first_fused_call(self, sampling: Sampling) -> int:
+        """Number of model calls that the direct and the fused pass have in common."""
+        steps = self._window("pixel").steps(sampling)
+        first = next(i for i, call in enumerate(sampling.calls) if call.first and call.step in steps)
+        return max(first, 1)  # at the very first call the fusion comes after the U-Net's answer
+
+    def _sample(
+        self,
+        constraints: Sequence[Constraint],
+        on_step: OnStep | None,
+        cancelled: Callable[[], bool] | None,
+        *,
+        extra: Extra | None = None,
+        recorded: Callable[[int], bool] = lambda call: True,
+    ) -> Rendered:
+        @contextmanager
+        def attach(sampling: Sampling) -> Iterator[None]:
+            self.model_calls = len(sampling.calls)
+            if not sampling.calls:
+                yield
+                return
+            with ExitStack() as stack:
+                stack.enter_context(self._attention(sampling, recorded))
+                stack.enter_context(edits(sampling, constraints))
+                if extra is not None:
+                    stack.enter_context(extra(sampling))
+                yield
+
+        with torch.no_grad():
+            rendered = self.host.render(self.request, attach=attach, on_step=on_step, cancelled=cancelled)
+        self.cost.unet += self.model_calls
+        self.cost.encode += 1
+        self.cost.decode += 1
+        return rendered
+
+    def _attention(self, sampling: Sampling, recorded: Callable[[int], bool]) -> AbstractContextManager[None]:
+        settings = self.settings
+        window = self._window("attention")
+        steps = window.steps(sampling) if settings.attention else frozenset()
+        layers = decoder_layers(sampling.unet, settings.attention_layers) if settings.attention else []
+        if not self.links and self.record is not None and settings.attention:
+            self._settle(self.record, estimate_bytes(layers, self._latent_size(), calls=_calls_in(sampling, steps)))
+        return cross_frame_attention(
+            sampling,
+            layers,
+            references=self._feature_slots(),
+            record=self.record,
+            recorded_calls=recorded,
+            steps=steps,
+            own_tokens=settings.attention_own_tokens,
+        )
+
+    def _settle(self, slot: FeatureSlot, bound: int) -> None:
+        """Choose where the clip's reference bank lies, before it is filled."""
+        location = choose_location(self.settings.attention_memory, bound, self.host.device)
+        slot.move(location)
+        logger.info("reference features: at most %.0f MB, kept on the %s", bound / 1e6, location)
+
+    def _feature_slots(self) -> list[FeatureSlot]:
+        """Anchor and previous as the settings ask for, each once."""
+        if not self.links:
+            return []
+        anchor, previous = self.links[-1].reference.features, self.links[0].reference.features
+        wanted = {"both": [anchor, previous], "anchor": [anchor], "previous": [previous]}
+        return list({id(slot): slot for slot in wanted[self.settings.attention_references]}.values())
+
+    def _latent_size(self) -> tuple[int, int]:
+        height, width = self.request.picture.shape[:2]
+        return height // 8, width // 8
+
+
+def _calls_in(sampling: Sampling, steps: frozenset[int]) -> int:
+    return sum(call.step in steps for call in sampling.calls)
+
+
+def _half(on_step: OnStep | None, number: int) -> OnStep | None:
+    """Progress of pass `number` (0 or 1) of two."""
+    if on_step is None:
+        return None
+
+    def report(done: int, total: int, *_: Any) -> None:
+        on_step(number * total + done, 2 * total)
+
+    return report

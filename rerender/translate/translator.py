@@ -1,0 +1,255 @@
+"""Key frames one after the other, each held to the anchor and to the one before it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from rerender.diffusion.bank import FeatureSlot
+from rerender.errors import RerenderError
+from rerender.host import Host, OnStep, RenderRequest
+from rerender.motion.flow import FlowEstimator
+from rerender.motion.occlusion import correspond
+from rerender.settings import Settings
+from rerender.translate.frames import KeyFrame, Link, Reference
+from rerender.translate.rendering import Rendering
+from rerender.translate.state import VERSION, Tensors, check_version, pack, unpack
+
+Cancelled = Callable[[], bool]
+
+
+class Translator:
+    """Renders the key frames of a clip, in order, shot by shot. Use it as a context manager: it holds much memory.
+
+    Args:
+        host: renders single pictures.
+        settings: of the run, with a seed that is drawn already (not -1).
+        estimator: optical flow between source frames.
+    """
+
+    def __init__(self, host: Host, settings: Settings, estimator: FlowEstimator) -> None:
+        self.host, self.settings, self.estimator = host, settings, estimator
+        self._anchor: Reference | None = None
+        self._previous: Reference | None = None
+        self._spare: FeatureSlot | None = None
+        self._keys = 0
+        self._torn = False
+
+    def __enter__(self) -> Translator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give all memory back; the same as `new_shot`."""
+        self.new_shot()
+
+    def new_shot(self) -> None:
+        """Forget all references; the next key frame is a new anchor."""
+        for slot in self._slots():
+            slot.clear()
+        self._anchor = self._previous = self._spare = None
+        self._keys, self._torn = 0, False
+
+    @property
+    def feature_bytes(self) -> int:
+        """Bytes that the reference bank holds."""
+        return sum(slot.nbytes for slot in self._slots())
+
+    def render_first(
+        self,
+        index: int,
+        picture: np.ndarray,
+        *,
+        seed_offset: int = 0,
+        on_step: OnStep | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> KeyFrame:
+        """Render the first key frame of a shot: plain img2img, recorded. It becomes anchor and previous.
+
+        Args:
+            index: frame number in the source.
+            picture: source frame, uint8 RGB (H, W, 3), sides multiples of 8.
+            seed_offset: added to the seed, to get another picture.
+
+        Raises:
+            Interrupted: `cancelled` said yes.
+            UserError: the host refuses a setting.
+        """
+        self.new_shot()
+        started = time.perf_counter()
+        rendering = self._rendering(index, picture, seed_offset, [], record=FeatureSlot(self.host.device))
+        rendering.run(on_step, cancelled)
+        self._anchor = self._previous = rendering.as_reference()
+        self._keys = 1
+        return _finish(rendering, started, is_anchor=True, visible={})
+
+    def render_next(
+        self,
+        index: int,
+        picture: np.ndarray,
+        *,
+        seed_offset: int = 0,
+        on_step: OnStep | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> KeyFrame:
+        """Render a further key frame of the shot, under all constraints that are switched on. It becomes previous.
+
+        It becomes the anchor as well if it shows too little of the old one (reanchor_below): its colours were
+        matched to the old anchor's, so they carry over.
+
+        Arguments and errors as for `render_first`; after an error, call `restore` or begin a new shot.
+        """
+        anchor, previous = self._references()
+        started = time.perf_counter()
+        links = self._links(picture, anchor, previous)
+        seconds = time.perf_counter() - started
+        visible = {"previous": links[0].correspondence.visible_share, "anchor": links[-1].correspondence.visible_share}
+        is_anchor = visible["anchor"] < self.settings.reanchor_below
+        rendering = self._rendering(index, picture, seed_offset, links, record=self._slot_to_record(is_anchor))
+        rendering.cost.flow_seconds = seconds
+        self._torn = True  # features of the previous frame are replaced one by one
+        rendering.run(on_step, cancelled)
+        self._torn = False
+        self._advance(rendering.as_reference(), is_anchor)
+        return _finish(rendering, started, is_anchor=is_anchor, visible=visible)
+
+    def adopt(self, index: int, picture: np.ndarray) -> None:
+        """Take `picture` as the rendering of reference frame `index`, where it is one; for keys edited by hand."""
+        for reference in {id(r): r for r in (self._anchor, self._previous) if r is not None}.values():
+            if reference.index == index:
+                reference.picture = picture
+
+    def state(self) -> tuple[Tensors, dict[str, Any]]:
+        """Everything the next key frame depends on: tensors in main memory, and values that JSON can hold.
+
+        Raises:
+            RerenderError: there are no references, or a rendering was broken off.
+        """
+        anchor, previous = self._references()
+        shared = previous.features is anchor.features
+        tensors = pack("anchor", anchor, features=True)
+        if previous is not anchor:
+            tensors |= pack("previous", previous, features=not shared)
+        meta = {
+            "version": VERSION,
+            "anchor": anchor.index,
+            "previous": previous.index,
+            "one_reference": previous is anchor,
+            "shared_features": shared,
+            "keys": self._keys,
+        }
+        return tensors, meta
+
+    def restore(
+        self,
+        tensors: Mapping[str, Any],
+        meta: Mapping[str, Any],
+        *,
+        pictures: Mapping[int, np.ndarray] | None = None,
+        sources: Mapping[int, np.ndarray] | None = None,
+    ) -> None:
+        """Go on from what `state` returned.
+
+        Args:
+            pictures, sources: renderings and source frames by frame number, which take the place of the stored ones.
+
+        Raises:
+            RerenderError: the state is incomplete or of another version.
+        """
+        check_version(meta)
+        self.new_shot()
+        device = self.host.device
+        anchor = unpack("anchor", meta["anchor"], tensors, features=None, new_slot=self._new_slot, device=device)
+        previous = anchor
+        if not meta["one_reference"]:
+            shared = anchor.features if meta["shared_features"] else None
+            previous = unpack(
+                "previous", meta["previous"], tensors, features=shared, new_slot=self._new_slot, device=device
+            )
+        for reference in (anchor, previous):
+            reference.picture = (pictures or {}).get(reference.index, reference.picture)
+            reference.source = (sources or {}).get(reference.index, reference.source)
+        self._anchor, self._previous, self._keys = anchor, previous, int(meta["keys"])
+
+    def _references(self) -> tuple[Reference, Reference]:
+        if self._torn:
+            raise RerenderError("A rendering was broken off; restore the references or begin a new shot.")
+        if self._anchor is None or self._previous is None:
+            raise RerenderError("A shot begins with render_first.")
+        return self._anchor, self._previous
+
+    def _links(self, picture: np.ndarray, anchor: Reference, previous: Reference) -> list[Link]:
+        """Previous, then anchor, each once."""
+        references = [anchor] if previous is anchor else [previous, anchor]
+        return [Link(each, correspond(self.estimator, picture, each.source)) for each in references]
+
+    def _rendering(
+        self, index: int, picture: np.ndarray, seed_offset: int, links: list[Link], record: FeatureSlot | None
+    ) -> Rendering:
+        request = request_for(self.settings, index, picture, seed_offset)
+        return Rendering(self.host, self.settings, index, request, links, record)
+
+    def _slot_to_record(self, is_anchor: bool) -> FeatureSlot | None:
+        """Where the features of the next key frame go: in place of the previous one's, never over the anchor's."""
+        settings = self.settings
+        wanted = settings.attention_references != "anchor" and self._keys % settings.attention_update_every == 0
+        if not settings.attention or not (wanted or is_anchor):
+            return None
+        anchor, previous = self._references()
+        if previous.features is not anchor.features:
+            return previous.features
+        if self._spare is None:
+            self._spare = self._new_slot()
+        return self._spare
+
+    def _advance(self, reference: Reference, is_anchor: bool) -> None:
+        anchor, previous = self._references()
+        recorded = reference.features
+        if recorded is self._spare:
+            self._spare = None
+        if not len(recorded):
+            reference.features = previous.features
+        if is_anchor:
+            if anchor.features is not reference.features:
+                self._spare = anchor.features
+            self._anchor = reference
+        self._previous = reference
+        self._keys += 1
+
+    def _new_slot(self) -> FeatureSlot:
+        anchor = self._anchor
+        on_host = anchor is not None and anchor.features.on_host
+        return FeatureSlot(self.host.device, "host" if on_host else "device")
+
+    def _slots(self) -> list[FeatureSlot]:
+        slots = [reference.features for reference in (self._anchor, self._previous) if reference is not None]
+        slots += [self._spare] if self._spare is not None else []
+        return list({id(slot): slot for slot in slots}.values())
+
+
+def request_for(settings: Settings, index: int, picture: np.ndarray, seed_offset: int = 0) -> RenderRequest:
+    """The img2img rendering of one key frame. Seed mode per_frame adds the frame number to the seed."""
+    seed = settings.seed + seed_offset + (index if settings.seed_mode == "per_frame" else 0)
+    return RenderRequest(
+        picture=picture,
+        prompt=settings.prompt,
+        negative_prompt=settings.negative_prompt,
+        sampler=settings.sampler,
+        scheduler=settings.scheduler,
+        steps=settings.steps,
+        cfg_scale=settings.cfg_scale,
+        denoising_strength=settings.denoising_strength,
+        seed=seed % 2**32,
+        clip_skip=settings.clip_skip,
+    )
+
+
+def _finish(rendering: Rendering, started: float, *, is_anchor: bool, visible: dict[str, float]) -> KeyFrame:
+    rendering.cost.total_seconds = time.perf_counter() - started
+    return replace(rendering.as_key_frame(), is_anchor=is_anchor, visible=visible)
