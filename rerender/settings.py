@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
@@ -432,6 +433,11 @@ def _check_together(settings: Settings) -> None:
         raise UserError(
             f"The setting key_min_gap ({settings.key_min_gap}) is larger than key_max_gap ({settings.key_max_gap})."
         )
+
+
+def draw_seed(settings: Settings) -> Settings:
+    """The same settings with seed -1 replaced by a random one."""
+    return settings if settings.seed >= 0 else settings.copy(update={"seed": secrets.randbelow(2**32)})
 
 
 def values_up_to(settings: Settings, stage: Stage) -> dict[str, Any]:
