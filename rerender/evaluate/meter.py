@@ -89,7 +89,10 @@ class ClipMeter:
         back = squared_error(frame, previous_seen, motion.visible_b)
         self._flicker_of_previous(luma(next_seen), motion)
         self._before_previous, self._both_seen = luma(previous_seen), motion.visible_b
-        figures = {"warp_error": 0.5 * (there + back), "ssim_flow": ssim(luma(frame), self._before_previous, motion.visible_b)}
+        figures = {
+            "warp_error": 0.5 * (there + back),
+            "ssim_flow": ssim(luma(frame), self._before_previous, motion.visible_b),
+        }
         if step.source_motion is not None:
             own = step.source_motion if frame is step.source else self._quick_flow(self._previous, frame)
             figures["motion_kept"] = motion_kept(own, step.source_motion, motion.visible_a)

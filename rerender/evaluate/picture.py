@@ -69,11 +69,18 @@ def blur_effect(frame: Frame) -> float:
 
 
 def edges(frame: Frame) -> Array:
-    """Strength of the edges: length of the Sobel gradient of luma after a Gaussian of σ = 1 px, float64 (H, W)."""
-    soft = cv2.GaussianBlur(luma(frame), (0, 0), 1.0, borderType=cv2.BORDER_REFLECT_101)
+    """Where edges are and roughly how strong, float64 (H, W): for comparing pictures of different styles.
+
+    The longest Sobel gradient of the three channels, at a scale of 1/128 of the short side; spread over 1/64 of it,
+    so that an outline agrees with the step that it stands for, and its root taken, so that contrast counts for less.
+    """
+    unit = min(frame.shape[:2]) / 128
+    soft = cv2.GaussianBlur(frame.astype(np.float64), (0, 0), unit, borderType=cv2.BORDER_REFLECT_101)
     gx = cv2.Sobel(soft, cv2.CV_64F, 1, 0, borderType=cv2.BORDER_REFLECT_101)
     gy = cv2.Sobel(soft, cv2.CV_64F, 0, 1, borderType=cv2.BORDER_REFLECT_101)
-    return np.hypot(gx, gy)
+    strength = np.hypot(gx, gy).max(axis=-1)
+    spread = cv2.GaussianBlur(strength, (0, 0), 2 * unit, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(np.sqrt(spread), np.float64)
 
 
 def correlation(a: Array, b: Array, mask: Mask | None = None) -> float:
@@ -89,7 +96,8 @@ def correlation(a: Array, b: Array, mask: Mask | None = None) -> float:
 def structure(frame: Frame, source: Frame, mask: Mask | None = None) -> float:
     """Structure kept: `correlation` of the `edges` of the result with those of the source; higher is better.
 
-    1 is the same edges up to their contrast, 0 is unrelated.
+    1 is the same edges, 0 is unrelated. Own definition; the looks of `rerender.evaluate.looks` themselves have about
+    0.7 to 0.95, except the mosaic, whose tiles are edges of their own.
     """
     return correlation(edges(frame), edges(source), mask)
 
