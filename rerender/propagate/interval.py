@@ -160,7 +160,8 @@ def _check(clip: list[np.ndarray], first: np.ndarray | None, last: np.ndarray | 
     if not clip:
         raise UserError("An interval without frames cannot be propagated.")
     shape = clip[0].shape
-    for name, picture in (("frame", clip[-1]), ("first key frame", first), ("last key frame", last)):
+    named = [(f"frame {number}", frame) for number, frame in enumerate(clip)]
+    for name, picture in [*named, ("first key frame", first), ("last key frame", last)]:
         if picture is not None and picture.shape != shape:
             sizes = " × ".join(map(str, picture.shape[1::-1])), " × ".join(map(str, shape[1::-1]))
             raise UserError(f"The {name} is {sizes[0]}, the video {sizes[1]}.", hint="Resize it to the video's size.")

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from rerender.errors import Interrupted, UserError
+from rerender.propagate import IntervalJob, PropagationSettings, propagate_all, propagate_interval
+from tests.propagate.clips import clip, mse, restyle
+
+FAST = PropagationSettings(preset="fast", threads=1)
+
+
+@pytest.mark.parametrize(
+    ("count", "first", "last", "expected"),
+    [
+        (2, True, True, []),
+        (3, True, True, [1]),
+        (5, True, True, [1, 2, 3]),
+        (3, True, False, [1, 2]),
+        (3, False, True, [0, 1]),
+        (1, True, False, []),
+        (1, False, True, []),
+    ],
+)
+def test_every_frame_but_the_keys_comes_once_in_order(count, first, last, expected):
+    frames, flow = clip("translation", count, 48)
+    keys = [restyle(frame) if given else None for frame, given in ((frames[0], first), (frames[-1], last))]
+    got = list(propagate_interval(frames, *keys, FAST, flow=flow))
+    assert [offset for offset, _ in got] == expected
+    for offset, picture in got:
+        assert picture.shape == frames[0].shape
+        assert picture.dtype == np.uint8
+        assert mse(picture, restyle(frames[offset])) < 60
+
+
+def test_frames_near_a_key_look_like_it_and_change_gradually():
+    frames, flow = clip("translation", 7)
+    red, blue = (np.clip(restyle(f).astype(int) + shift, 0, 255).astype(np.uint8) for f, shift in
+                 ((frames[0], (40, 0, -40)), (frames[-1], (-40, 0, 40))))  # fmt: skip
+    pictures = dict(propagate_interval(frames, red, blue, FAST, flow=flow))
+    redness = [float(np.mean(pictures[o][..., 0].astype(int) - pictures[o][..., 2])) for o in range(1, 7 - 1)]
+    assert all(a > b for a, b in pairwise(redness))
+    shift, near = np.array([40, 0, -40]), restyle(frames[5]).astype(int)
+    from_last, from_first = (mse(pictures[5], np.clip(near + sign * shift, 0, 255)) for sign in (-1, 1))
+    assert from_last < from_first
+
+
+def test_the_warp_error_is_hardly_larger_than_that_of_the_truth_warped_keys():
+    frames, flow = clip("rotation", 6, 96)
+    truth = [restyle(frame) for frame in frames]
+    pictures = {0: truth[0], 5: truth[5], **dict(propagate_interval(frames, truth[0], truth[5], FAST, flow=flow))}
+    own = np.mean([mse(pictures[o], truth[o]) for o in range(1, 5)])
+    assert (
+        own < 1.5 * np.mean([mse(_warped(truth[0], flow.clip.flow_between(o, 0)), truth[o]) for o in range(1, 5)]) + 20
+    )
+
+
+def _warped(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    from rerender.motion.warp import warp
+
+    return warp(picture, flow)
+
+
+def test_each_side_of_a_cut_comes_from_its_own_key():
+    first, _ = clip("translation", 3, 48, seed=1)
+    second, _ = clip("translation", 3, 48, seed=2)
+    frames = [*first, *second]
+    keys = np.full((48, 48, 3), (200, 20, 20), np.uint8), np.full((48, 48, 3), (20, 20, 200), np.uint8)
+    pictures = dict(propagate_interval(frames, *keys, FAST, cuts=(3,)))
+    assert [bool(np.all(pictures[o][..., 0] > 190)) for o in range(1, 5)] == [True, True, False, False]
+    assert [bool(np.all(pictures[o][..., 2] > 190)) for o in range(1, 5)] == [False, False, True, True]
+
+
+def test_shots_without_a_key_and_several_cuts_still_give_every_frame():
+    frames, flow = clip("translation", 6, 48)
+    key = restyle(frames[0])
+    assert [o for o, _ in propagate_interval(frames, key, restyle(frames[5]), FAST, flow=flow, cuts=(2, 4))] == [
+        1,
+        2,
+        3,
+        4,
+    ]
+    assert [o for o, _ in propagate_interval(frames, key, None, FAST, flow=flow, cuts=(1,))] == [1, 2, 3, 4, 5]
+    assert [o for o, _ in propagate_interval(frames, None, key, FAST, flow=flow, cuts=(5,))] == [0, 1, 2, 3, 4]
+
+
+def test_a_loader_stands_for_the_frames():
+    frames, flow = clip("translation", 3, 48)
+    key = restyle(frames[0])
+    direct = list(propagate_interval(frames, key, None, FAST, flow=flow))
+    loaded = list(propagate_interval(lambda: frames, key, None, FAST, flow=flow))
+    assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(direct, loaded, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "message"),
+    [(None, None, "without a key"), ((48, 40), None, "40 × 48"), (None, (24, 24), "last key frame is 24 × 24")],
+)
+def test_bad_keys_are_refused_with_their_sizes(first, last, message):
+    frames, _ = clip("translation", 3, 48)
+    keys = [None if size is None else np.zeros((*size, 3), np.uint8) for size in (first, last)]
+    with pytest.raises(UserError, match=message):
+        list(propagate_interval(frames, *keys, FAST))
+
+
+def test_a_frame_of_another_size_is_refused():
+    frames, _ = clip("translation", 4, 48)
+    frames = [*frames[:2], frames[2][:40], frames[3]]
+    with pytest.raises(UserError, match="frame"):
+        list(propagate_interval(frames, frames[0], frames[3], FAST))
+
+
+def test_it_stops_within_a_frame():
+    frames, flow = clip("translation", 6, 48)
+    asked = []
+
+    def cancelled() -> bool:
+        asked.append(1)
+        return len(asked) > 3
+
+    with pytest.raises(Interrupted):
+        list(propagate_interval(frames, frames[0], frames[-1], FAST, flow=flow, cancelled=cancelled))
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize("field", ["preset", "device", "patch_size", "threads", "color_weight", "seed"])
+def test_settings_out_of_bounds_are_refused(field):
+    wrong = {"preset": "best", "device": "tpu", "patch_size": 4, "threads": -1, "color_weight": -0.1, "seed": -1}
+    with pytest.raises(UserError, match=field):
+        PropagationSettings(**{field: wrong[field]})
+
+
+def test_worker_processes_give_the_same_bytes_in_the_same_order():
+    frames, _ = clip("translation", 7, 48)
+    keys = [restyle(frames[i]) for i in (0, 3, 5)]
+    jobs = [
+        IntervalJob(frames[0:4], keys[0], keys[1]),
+        IntervalJob(frames[3:6], keys[1], keys[2]),
+        IntervalJob(frames[5:7], keys[2], None),
+    ]
+    here = list(propagate_all(jobs, FAST, workers=1))
+    there = list(propagate_all(iter(jobs), PropagationSettings(preset="fast"), workers=2))
+    assert [(job, offset) for job, offset, _ in here] == [(0, 1), (0, 2), (1, 1), (2, 1)]
+    assert [(job, offset) for job, offset, _ in there] == [(job, offset) for job, offset, _ in here]
+    assert all(np.array_equal(a[2], b[2]) for a, b in zip(here, there, strict=True))
+
+
+def test_an_error_in_a_worker_reaches_the_caller():
+    frames, _ = clip("translation", 3, 48)
+    with pytest.raises(UserError, match="without a key"):
+        list(propagate_all([IntervalJob(frames, None, None)], FAST, workers=2))
+
+
+def test_jobs_are_taken_only_as_workers_get_free():
+    frames, _ = clip("translation", 3, 48)
+    taken = []
+
+    def jobs():
+        for number in range(4):
+            taken.append(number)
+            yield IntervalJob(frames, restyle(frames[0]), restyle(frames[2]))
+
+    results = propagate_all(jobs(), FAST, workers=1)
+    next(results)
+    assert taken == [0]
+    results.close()
