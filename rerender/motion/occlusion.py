@@ -35,7 +35,7 @@ class OcclusionRule:
     absolute: float = 0.5
     """Pixels by which they may disagree beyond that."""
     covered: float = 0.7
-    """Coverage below which a pixel counts as not reached by anything."""
+    """Part of the usual coverage below which a pixel counts as not reached by anything."""
     colour_if_uncovered: float = 0.25
     colour_if_inconsistent: float = 8.0
     colour_alone: float = 24.0
@@ -101,7 +101,7 @@ def hidden(current: UInt8Array, reference: UInt8Array, pair: FlowPair, rule: Occ
     rule = rule or OcclusionRule()
     outside = ~valid_mask(pair.forward)
     inconsistent = flow_disagreement(pair) > flow_tolerance(pair, rule)
-    uncovered = coverage(pair.backward) < rule.covered
+    uncovered = coverage(pair.backward) < rule.covered * usual_coverage(pair.forward)
     warped = match_light(warp(reference, pair.forward), current, ~(outside | inconsistent))
     distance = colour_distance(current, warped)
     found: BoolArray = (
@@ -142,6 +142,21 @@ def coverage(backward: FloatArray) -> FloatArray:
         index = (y + dy) * width + x + dx
         total += np.bincount(index[inside], weight[inside], minlength=height * width)
     return _mean(total.reshape(height, width).astype(np.float32), 3)
+
+
+def usual_coverage(forward: FloatArray) -> FloatArray:
+    """Coverage that the motion around a pixel leaves, (H, W), at most 1: below it where the reference is stretched.
+
+    The area that a pixel takes in the reference, det(1 + ∇forward), as the median over 61×61 pixels: a hole, where
+    flow is squeezed, must not excuse itself.
+    """
+    if min(forward.shape[:2]) < 2:
+        return np.ones(forward.shape[:2], np.float32)
+    along_x, along_y = np.diff(forward, axis=1)[:-1], np.diff(forward, axis=0)[:, :-1]
+    area = (1 + along_x[..., 0]) * (1 + along_y[..., 1]) - along_x[..., 1] * along_y[..., 0]
+    levels = np.clip(np.rint(area * 128), 0, 255).astype(np.uint8)  # only bytes have a median over large windows
+    usual = np.asarray(cv2.medianBlur(levels, 61), np.float32) / 128
+    return np.minimum(np.pad(usual, ((0, 1), (0, 1)), mode="edge"), 1)
 
 
 def match_light(warped: UInt8Array, current: UInt8Array, trusted: BoolArray) -> UInt8Array:

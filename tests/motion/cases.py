@@ -51,6 +51,14 @@ def moved_photograph(name: str, size: int = 160) -> Pair:
     return _render(name, size, still, still, (nowhere, nowhere), radius=0.0)
 
 
+def zoomed_photograph(zoom: float, size: int = 128) -> Pair:
+    """a is b seen from nearer, about the centre."""
+    corner = move(150, 100)
+    motion = move(zoom=zoom, about=((size - 1) / 2, (size - 1) / 2))
+    still, nowhere = (corner @ square(_inverse(motion)), corner), move(1e6, 1e6)
+    return _render("coffee.png", size, still, still, (nowhere, nowhere), radius=0.0)
+
+
 @lru_cache
 def layered(size: int = 160, shift: tuple[float, float] = (9.3, -4.6), degrees: float = 4.0) -> Pair:
     """A disc of one photograph turns and moves over another one, which pans and zooms."""

@@ -17,10 +17,11 @@ from rerender.motion.occlusion import (
     latent_mask,
     match_light,
     soften,
+    usual_coverage,
     visibility,
 )
 from rerender.motion.warp import valid_mask, warp
-from tests.motion.cases import layered, picture
+from tests.motion.cases import layered, picture, zoomed_photograph
 
 RNG = np.random.default_rng(3)
 
@@ -100,6 +101,16 @@ def test_coverage_counts_what_lands():
     flow = RNG.normal(0, 2, (30, 40, 2)).astype(np.float32)
     flow[:6], flow[-6:], flow[:, :6], flow[:, -6:] = 0, 0, 0, 0
     np.testing.assert_allclose(coverage(flow).sum(), 30 * 40, rtol=0.02)  # nothing is lost inside
+
+
+@pytest.mark.parametrize("zoom", [1.0, 1.2, 1.5])
+def test_zooming_in_hides_nothing(zoom):
+    """The reference is stretched by zoom², so that only 1/zoom² of it lands on each pixel."""
+    near = zoomed_photograph(zoom)
+    pair = FlowPair(near.forward, near.backward)
+    np.testing.assert_allclose(coverage(pair.backward)[8:-8, 8:-8].mean(), 1 / zoom**2, rtol=0.02)
+    np.testing.assert_allclose(usual_coverage(pair.forward), 1 / zoom**2, rtol=0.02)
+    assert hidden(near.a, near.b, pair).mean() < 0.01
 
 
 def test_colour_distance_forgives_a_pixel_and_no_more():
