@@ -61,9 +61,13 @@ class NumbaLevel:
         self.active = np.minimum(cv2.dilate(changed, np.ones((len(self.patch),) * 2, np.uint8)), self.wanted)
         return bool(self.active.any())
 
+    def activate_all(self) -> None:
+        """Let every wanted pixel search again."""
+        self.active = self.wanted.copy()
+
     def settle(self) -> None:
         """Compute the error of every wanted pixel as the picture is now."""
-        self.active = self.wanted.copy()
+        self.activate_all()
         self.search(reverse=False, rescore=True, propagate=False, radius=0, key=0, shift=0)
 
     def picture(self) -> np.ndarray:

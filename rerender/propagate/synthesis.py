@@ -6,13 +6,20 @@ SIGGRAPH 2016) with PatchMatch (Barnes et al., SIGGRAPH 2009) as its search.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from rerender.propagate.problem import EFFORTS, Effort, Guide, Level, Problem, build_problem, mix
+
+_log = logging.getLogger(__name__)
+
+Engine = Callable[[Problem, Level, np.ndarray], Any]
+"""(problem, level, field) to the state of a level: see `NumbaLevel`."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ def synthesize(
     start: np.ndarray | None = None,
     start_levels: int = 0,
     threads: int = 0,
+    engine: Engine | None = None,
     **options: Any,
 ) -> Synthesis:
     """Synthesise the picture whose guides are the targets', from patches of `style`.
@@ -49,6 +57,7 @@ def synthesize(
         start: (Ht, Wt, 2) int32, a field to start from instead of a random one.
         start_levels: with `start`, how many of the finest levels to run (0: all).
         threads: 0 takes one for each core. The result does not depend on it.
+        engine: makes the state of a level; the CPU's where left out.
         options: patch, style_weight, uniformity, source_mask, target_mask, weighted, seed; see `build_problem`.
 
     Raises:
@@ -56,18 +65,28 @@ def synthesize(
     """
     finest_only = start_levels if start is not None else 0
     problem = build_problem(style, guides, effort=effort, finest_only=finest_only, **options)
-    return solve(problem, style.ndim == 2, start, threads)
+    return solve(problem, style.ndim == 2, start, engine or cpu_engine(threads))
 
 
-def solve(problem: Problem, gray: bool, start: np.ndarray | None, threads: int) -> Synthesis:
-    """Run all levels of a problem on the CPU."""
-    from rerender.propagate.numba_engine import NumbaLevel
+def cpu_engine(threads: int = 0) -> Engine:
+    """Return the numba engine, or torch's where numba is missing."""
+    try:
+        from rerender.propagate.numba_engine import NumbaLevel
+    except ImportError:
+        from rerender.propagate.torch_engine import TorchLevel
 
+        _say_once("numba is not installed: propagation runs on torch alone, many times slower (pip install numba)")
+        return TorchLevel
+    return partial(NumbaLevel, threads=threads)
+
+
+def solve(problem: Problem, gray: bool, start: np.ndarray | None, engine: Engine) -> Synthesis:
+    """Run all levels of a problem."""
     nnf = _first_field(problem, start)
     for index, level in enumerate(problem.levels):
         if index > 0:
             nnf = upsample(nnf, level)
-        state = NumbaLevel(problem, level, nnf, threads)
+        state = engine(problem, level, nnf)
         radius = problem.effort.radius
         if radius == 0 or (index == 0 and start is None):
             radius = max(level.barrier.shape)
@@ -85,7 +104,7 @@ def solve(problem: Problem, gray: bool, start: np.ndarray | None, threads: int) 
 def _run_level(problem: Problem, index: int, state: Any, radius: int) -> None:
     effort = problem.effort
     state.vote()
-    state.active = state.wanted.copy()
+    state.activate_all()
     for number in range(effort.rounds):
         for step in range(effort.passes):
             key = problem.pass_key(index, number * effort.passes + step)
@@ -94,7 +113,7 @@ def _run_level(problem: Problem, index: int, state: Any, radius: int) -> None:
             )
         moving = state.vote()
         if effort.tolerance == 0:
-            state.active = state.wanted.copy()
+            state.activate_all()
         elif not moving:
             return
 
@@ -131,3 +150,8 @@ def _clamp(nnf: np.ndarray, level: Level, half: int) -> np.ndarray:
     clamped[..., 0] = np.clip(nnf[..., 0], half, columns - 1 - half)
     clamped[..., 1] = np.clip(nnf[..., 1], half, rows - 1 - half)
     return clamped
+
+
+@cache
+def _say_once(message: str) -> None:
+    _log.warning(message)
