@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,19 @@ class FileWriter(Writer):
         self._container: Any = av.open(str(self._temporary.absolute()), "w", options=options)
         self._audio: AudioFeed | None = None
         try:
-            self._stream = self._add_video(_rate_of(times), quality)
+            self._stream = self._add_video(_rate_of(times), _is_even(times), quality)
             if audio is not None:
                 self._audio = AudioFeed(audio, self._container, self._ending)
         except BaseException:
             self._discard()
             raise
 
-    def _add_video(self, rate: Fraction, quality: int) -> Any:
+    def _add_video(self, rate: Fraction, is_even: bool, quality: int) -> Any:
         if self._ending == ".mp4":
             codec, options = "libx264", {"crf": str(quality), "preset": "medium"}
+            if not is_even:
+                # An mp4 track is as long as its decoding times say, which B-frames part from the times shown.
+                options["bf"] = "0"
         else:
             crf = round(quality * 63 / 51)
             codec, options = "libvpx-vp9", {"crf": str(crf), "b": "0", "row-mt": "1", "cpu-used": "4"}
@@ -95,6 +99,10 @@ def _rate_of(times: Sequence[Fraction]) -> Fraction:
     if len(times) < 2:
         return Fraction(25)
     return ((len(times) - 1) / (times[-1] - times[0])).limit_denominator(100_000)
+
+
+def _is_even(times: Sequence[Fraction]) -> bool:
+    return len({after - before for before, after in pairwise(times)}) <= 1
 
 
 def to_yuv420(frame: np.ndarray) -> av.VideoFrame:

@@ -151,6 +151,8 @@ class _Scan:
     size: tuple[int, int] = (0, 0)
     orientation: Orientation = field(default_factory=Orientation)
     last_duration: int = 0
+    next_pts: int | None = None
+    packets: int = 0
     end_time: Fraction = Fraction(0)
     is_complete: bool = True
     damage: str = ""
@@ -168,8 +170,10 @@ class _Scan:
 def _probe_file(path: Path, until: int | None) -> VideoInfo:
     with open_video(path) as (container, stream):
         scan = _scan(container, stream, until)
-        if not until or len(scan.pts) < until:
+        if scan.is_complete:
             scan.damage = scan.damage or _missing_end(container, stream, scan)
+            scan.is_complete = not scan.damage
+        if not until or len(scan.pts) < until:
             _refuse_damage(path, scan)
         return _describe(path, container, stream, scan)
 
@@ -179,13 +183,12 @@ def _scan(container: Any, stream: Any, until: int | None) -> _Scan:
     scan = _Scan()
     for frame in _frames(container, stream, scan):
         if until and len(scan.pts) == until:
-            scan.is_complete = False
+            scan.is_complete, scan.next_pts = False, frame.pts
             break
         if frame.is_corrupt:
             scan.damage = "a frame is damaged"
             break
         scan.add(frame)
-    scan.is_complete = scan.is_complete and not scan.damage
     return scan
 
 
@@ -198,6 +201,7 @@ def _frames(container: Any, stream: Any, scan: _Scan) -> Iterator[av.VideoFrame]
                 scan.end_time = max(scan.end_time, end)
             if packet.stream_index != stream.index:
                 continue
+            scan.packets += packet.size > 0
             if packet.is_corrupt:
                 scan.damage = "the data breaks off"
                 return
@@ -208,18 +212,21 @@ def _frames(container: Any, stream: Any, scan: _Scan) -> Iterator[av.VideoFrame]
 
 def _missing_end(container: Any, stream: Any, scan: _Scan) -> str:
     """Why the clip looks cut short although nothing failed: the file promises more than it holds."""
-    if stream.duration and stream.time_base:
-        promised = (stream.start_time or 0) + stream.duration
-        known = [pts for pts in scan.pts if pts is not None]
-        reached = (max(known, default=0) + scan.last_duration) * stream.time_base
-        tolerance = 2 * scan.last_duration * stream.time_base + Fraction(1, 10)
-        if known and reached + tolerance < promised * stream.time_base:
-            return "the data ends early"
-    elif container.duration and container.format.name.startswith(("matroska", "avi", "flv")):
-        promised_time = Fraction((container.start_time or 0) + container.duration, av.time_base)
-        if scan.end_time + Fraction(1, 2) < promised_time:
-            return "the data ends early"
-    return ""
+    known = [pts * stream.time_base for pts in scan.pts if pts is not None]
+    if stream.frames and stream.duration and known:
+        reached, tolerance = max(known), Fraction(1, 10) + 2 * median_gap(known, Fraction(0))
+        is_short = scan.packets < stream.frames and reached + tolerance < _promised_end(stream)
+    elif container.duration and container.format.name.startswith(("matroska", "flv")):
+        promised = Fraction((container.start_time or 0) + container.duration, av.time_base)
+        is_short = scan.end_time + Fraction(1, 2) < promised
+    else:
+        is_short = False
+    return "the data ends early" if is_short else ""
+
+
+def _promised_end(stream: Any) -> Fraction:
+    """When the stream ends according to the file's header, seconds."""
+    return ((stream.start_time or 0) + stream.duration) * stream.time_base
 
 
 def _refuse_damage(path: Path, scan: _Scan) -> None:
@@ -242,8 +249,7 @@ def _describe(path: Path, container: Any, stream: Any, scan: _Scan) -> VideoInfo
     raw = [None if pts is None else pts * stream.time_base for pts in scan.pts]
     gap = median_gap(raw, 1 / Fraction(guess))
     times = repair_timestamps(raw, gap)
-    last = scan.last_duration * stream.time_base or gap
-    duration = times[-1] - times[0] + last
+    duration = _end_of(container, stream, scan, times[-1], gap) - times[0]
     width, height = _displayed_size(stream, scan)
     gaps = [after - before for before, after in pairwise(times)]
     is_variable = any(abs(value - gap) > max(2 * stream.time_base, Fraction(1, 1000)) for value in gaps)
@@ -266,6 +272,20 @@ def _describe(path: Path, container: Any, stream: Any, scan: _Scan) -> VideoInfo
         pts=tuple(scan.pts),
         key_frames=tuple(scan.key_frames),
     )
+
+
+def _end_of(container: Any, stream: Any, scan: _Scan, last: Fraction, gap: Fraction) -> Fraction:
+    """When the last frame, shown at `last`, ends: when the next one begins, or by its own or the stream's duration.
+
+    For mp4 files with B-frames FFmpeg 7 gives durations of frames that are too short, and with uneven times the
+    duration of the stream is too short: the longer one is right.
+    """
+    if scan.next_pts is not None and scan.next_pts * stream.time_base > last:
+        return scan.next_pts * stream.time_base
+    end = last + (scan.last_duration * stream.time_base or gap)
+    if scan.is_complete and stream.duration and container.format.name.startswith("mov"):
+        end = max(end, _promised_end(stream))
+    return end
 
 
 def _displayed_size(stream: Any, scan: _Scan) -> tuple[int, int]:

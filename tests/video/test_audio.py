@@ -103,7 +103,9 @@ def test_packets_of_a_whole_clip_are_copied_bit_for_bit(
 ) -> None:
     render(sources[source], tmp_path / f"clip.{ending}")
     before, after = audio_packets(sources[source]), audio_packets(tmp_path / f"clip.{ending}")
-    used = [packet for packet in before if packet[0] < SECONDS]
+    start = probe(sources[source]).timestamps[0]
+    # FFmpeg 7 lets the pictures of the Vorbis clip begin 3 ms after its sound: that first packet can't be kept.
+    used = [(time - start, data) for time, data in before if (start == 0 or time >= start) and time < SECONDS + start]
     assert [data for _, data in after] == [data for _, data in used]
     assert max(abs(a - b) for (a, _), (b, _) in zip(after, used, strict=True)) <= Fraction(1, 1000)
 
