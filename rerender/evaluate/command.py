@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rerender.errors import UserError
-from rerender.evaluate.figures import METRICS, ClipFigures, join_pairs
+from rerender.evaluate.figures import METRICS, ClipFigures, join_pairs, show
 from rerender.evaluate.frames import Clip, ClipLike, Masks, check_lengths, open_clip, read_ahead
 from rerender.evaluate.meter import ClipMeter
 from rerender.evaluate.motion import EstimatedMotion, MotionSource, SceneMotion
@@ -161,11 +161,6 @@ def evaluate(
     for opened in (clip, *results):
         opened.close()
     return evaluation
-
-
-def show(value: float) -> str:
-    """A figure for people: three significant digits, a dash where nothing was measured."""
-    return "–" if isnan(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def _measure(

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-Better = Literal["lower", "higher", "near 1"]
+Better = Literal["lower", "higher", "near 1", "neither"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,10 @@ class Metric:
     read_with: tuple[str, ...]
     """Metrics that this one must be read together with."""
     of_joins: bool = False
+
+    def cost(self, value: float) -> float:
+        """A number that is lower for a better figure."""
+        return {"lower": value, "higher": -value, "near 1": abs(value - 1), "neither": 0.0}[self.better]
 
 
 _ALL = (
@@ -63,7 +67,7 @@ _ALL = (
     Metric("semantic_first", "Semantic similarity to the first frame", "cosine", "higher",
            "Cosine of EfficientNet-Lite0 features to the first frame of the shot.",
            ("change", "motion_kept")),
-    Metric("change", "Change from the source", "levels", "higher",
+    Metric("change", "Change from the source", "levels", "neither",
            "Root mean square distance from the source: how much was restyled at all; no figure of merit by itself.",
            ("structure",)),
 )  # fmt: skip
@@ -113,3 +117,8 @@ def mean(values: Sequence[float]) -> float:
     """Mean of the values that are not nan, in float64; nan where none is left."""
     known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known, dtype=np.float64)) if known else math.nan
+
+
+def show(value: float) -> str:
+    """A figure for people: three significant digits, a dash where nothing was measured."""
+    return "–" if math.isnan(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
