@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import av
+import numpy as np
 
-from rerender.errors import UserError
 from rerender.video.decode import open_container
 from rerender.video.probe import VideoInfo
 from rerender.video.select import Selection
@@ -27,6 +27,12 @@ COPIED = {
 
 ENCODER = {".mp4": ("aac", None), ".webm": ("libopus", 48000)}
 """What it is re-encoded to, and the sample rate if the codec wants a certain one."""
+
+
+AAC_RATES = {8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000}
+
+GAP = Fraction(1, 100)
+"""A jump in the times of sound that is longer than this, in seconds, is a gap."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class AudioFeed:
         if self._range.start > 1:
             self._seek(streams[0])
         done: set[int] = set()
-        for packet in self._input.demux(*streams):
+        for packet in self._demux(streams):
             if packet.pts is None:
                 packet.pts = packet.dts
             if packet.pts is None:
@@ -94,6 +100,14 @@ class AudioFeed:
         for track in self._tracks.values():
             yield track.feed(None)
 
+    def _demux(self, streams: list[Any]) -> Iterator[Any]:
+        """The packets of the source; where it can't be read on, the rest of the sound is left out."""
+        try:
+            yield from self._input.demux(*streams)
+        except av.FFmpegError:
+            reached = max(0.0, float(self._reached))
+            log.warning("The sound of %s is damaged: it ends after %.2f s.", self._range.path, reached)
+
     def _seek(self, stream: Any) -> None:
         """Skip what lies well before the range; a file that can't seek is read from its start."""
         try:
@@ -102,19 +116,9 @@ class AudioFeed:
             log.info("No seek in %s: its sound is read from the start.", self._range.path)
 
     def advance(self, time: Fraction | None) -> None:
-        """Mux the sound up to `time` in seconds of the output; None is all that is left.
-
-        Raises:
-            UserError: the sound is damaged.
-        """
+        """Mux the sound up to `time` in seconds of the output; None is all that is left."""
         while time is None or self._reached <= time:
-            try:
-                packets = next(self._packets, None)
-            except av.error.InvalidDataError as error:
-                raise UserError(
-                    f"The sound of {self._range.path} is damaged after {float(self._reached):.2f} s.",
-                    hint="Switch the sound off, or repair the file.",
-                ) from error
+            packets = next(self._packets, None)
             if packets is None:
                 return
             for packet in packets:
@@ -132,12 +136,15 @@ class _Copy:
         self._out = output.add_stream_from_template(stream)
         self._start = range_.start
         self._has_edit_list = ending == ".mp4"
+        self._last_pts: int | None = None
 
     def feed(self, packet: Any) -> list[Any]:
         if packet is None or not self._is_wanted(packet):
             return []
         packet.pts -= round(self._start / packet.time_base)
-        packet.dts = packet.pts
+        if self._last_pts is not None and packet.pts <= self._last_pts:
+            return []  # a time that goes back, which no container takes
+        self._last_pts = packet.dts = packet.pts
         packet.stream = self._out
         return [packet]
 
@@ -154,46 +161,59 @@ class _Copy:
 
 
 class _Recode:
-    """Decodes, cuts to the sample, and encodes again."""
+    """Decodes, cuts to the sample, fills gaps with silence, and encodes again."""
 
     def __init__(self, stream: Any, output: Any, range_: AudioRange, ending: str) -> None:
         codec, rate = ENCODER[ending]
         context = stream.codec_context
         self._range = range_
         self._stream = stream
-        self._rate = rate or context.sample_rate
+        self._rate = rate or (context.sample_rate if context.sample_rate in AAC_RATES else 48000)
+        self._next = 0
         self._out = output.add_stream(codec, rate=self._rate)
         self._out.layout = _layout(context.layout)
         self._resampler = av.AudioResampler(format=self._out.format.name, layout=self._out.layout, rate=self._rate)
 
     def feed(self, packet: Any) -> list[Any]:
-        frames = self._stream.decode(packet)
+        try:
+            frames = self._stream.decode(packet)
+        except av.FFmpegError:
+            log.warning("A packet of the sound of %s is damaged and left out.", self._range.path)
+            frames = []
         resampled = [part for frame in frames for part in self._resampler.resample(frame)]
         if packet is None:
             resampled += self._resampler.resample(None)
-        out = []
-        for frame in resampled:
-            cut = self._cut(frame)
-            if cut is not None:
-                out += self._out.encode(cut)
-        if packet is None:
-            out += self._out.encode(None)
-        return out
+        out = [made for frame in resampled for part in self._place(frame) for made in self._out.encode(part)]
+        return out + self._out.encode(None) if packet is None else out
 
-    def _cut(self, frame: Any) -> Any:
-        """The samples of a frame that lie in the range, timed from its start; None if there are none."""
-        first = round(self._range.start * self._rate)
-        last = round(self._range.end * self._rate)
-        begin = round((frame.pts or 0) * frame.time_base * self._rate)
-        skip, stop = max(first - begin, 0), min(last - begin, frame.samples)
+    def _place(self, frame: Any) -> Iterator[Any]:
+        """The samples of a frame that lie in the range, after silence where the source has a gap.
+
+        Encoders count samples and ignore times: without the silence all that follows a gap would come too early.
+        """
+        first, last = (round(time * self._rate) for time in (self._range.start, self._range.end))
+        begin = round((frame.pts or 0) * frame.time_base * self._rate) - first
+        if abs(begin - self._next) <= GAP * self._rate and begin >= 0:
+            begin = self._next  # times are rounded, in mkv to 1 ms
+        skip, stop = max(self._next - begin, 0), min(last - first - begin, frame.samples)
         if skip >= stop:
-            return None
+            return
         step = 1 if frame.format.is_planar else len(frame.layout.channels)
-        samples = frame.to_ndarray()[:, skip * step : stop * step]
-        part = av.AudioFrame.from_ndarray(samples.copy(), format=frame.format.name, layout=frame.layout.name)
+        samples = frame.to_ndarray()
+        missing = begin + skip - self._next
+        while missing > 0:
+            length = min(missing, self._rate)
+            yield self._frame(np.zeros((samples.shape[0], length * step), samples.dtype), length, frame)
+            missing -= length
+        yield self._frame(samples[:, skip * step : stop * step].copy(), stop - skip, frame)
+
+    def _frame(self, samples: np.ndarray, length: int, like: Any) -> Any:
+        """The next `length` samples as a frame in the format of another one."""
+        part = av.AudioFrame.from_ndarray(samples, format=like.format.name, layout=like.layout.name)
         part.sample_rate = self._rate
         part.time_base = Fraction(1, self._rate)
-        part.pts = begin + skip - first
+        part.pts = self._next
+        self._next += length
         return part
 
 

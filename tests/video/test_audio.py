@@ -121,6 +121,25 @@ def test_packets_of_a_range_are_copied_bit_for_bit(tmp_path: Path) -> None:
     assert len(after) >= len(inside)
 
 
+@pytest.mark.parametrize("ending", ["mp4", "webm"])
+def test_damaged_sound_does_not_lose_the_pictures(
+    tmp_path: Path, sources: dict[str, Path], ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = tmp_path / "damaged.mp4"
+    data = bytearray(sources["aac.mp4"].read_bytes())
+    with av.open(str(sources["aac.mp4"])) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(audio=0) if packet.size]
+    for place, size in places[30:40]:
+        data[place : place + size] = b"\xff" * size
+    damaged.write_bytes(data)
+    render(damaged, tmp_path / f"clip.{ending}")
+    assert probe(tmp_path / f"clip.{ending}").frames == 50
+    if ending == "webm":
+        assert "damaged" in caplog.text
+        last = find_bursts(tmp_path / "clip.webm")[-1]
+        assert abs(last - BURSTS[-1] - 0.005) < 0.003
+
+
 def test_sound_and_pictures_are_interleaved(tmp_path: Path, sources: dict[str, Path]) -> None:
     render(sources["aac.mp4"], tmp_path / "clip.mp4")
     latest = {"audio": 0.0, "video": 0.0}
