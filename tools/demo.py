@@ -111,6 +111,7 @@ def write_side_by_side(path: Path, looks: list[Look]) -> None:
         width=first.shape[1],
         height=first.shape[0],
         times=selection.times,
+        end=selection.length,
         audio=audio_range(plan.info, selection),
         overwrite=True,
     ) as writer:

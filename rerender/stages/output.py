@@ -45,6 +45,7 @@ def _write(run: RunContext, output: Path) -> None:
         width=geometry.width,
         height=geometry.height,
         times=selection.times,
+        end=selection.length,
         audio=audio_range(run.plan.info, selection) if run.settings.audio else None,
         quality=run.settings.quality,
         source=run.plan.info.path,
