@@ -12,7 +12,7 @@ from rerender.external import find_keys, plan_around, take_over
 from rerender.host import Host
 from rerender.planning import Plan, plan_run
 from rerender.project import Project
-from rerender.settings import Settings
+from rerender.settings import Settings, draw_seed
 from rerender.stages.context import RunContext
 from rerender.video.probe import probe
 from rerender.video.read import source_hash
@@ -46,9 +46,11 @@ def prepare(
         UserError: the video or a setting does not fit; nothing was changed.
         Interrupted: the run was cancelled.
     """
+    settings = draw_seed(settings)
+    sha256 = _check_source(project, video)
     info = probe(video, until=settings.end_frame or None)
     plan, analysis = plan_run(
-        info, source_hash(video), settings, analysis=project.analysis, cancelled=cancelled, note=_noting(emit)
+        info, sha256, settings, analysis=project.analysis, cancelled=cancelled, note=_noting(emit)
     )
     return _begin(RunContext(project, plan, settings, host, emit, cancelled), analysis, model)
 
@@ -69,13 +71,20 @@ def prepare_around(
         Interrupted: the run was cancelled.
     """
     found = find_keys(keys)
+    sha256 = _check_source(project, video)
     info = probe(video, until=settings.end_frame or None)
     plan, analysis = plan_around(
-        found, info, source_hash(video), settings, analysis=project.analysis, cancelled=cancelled, note=_noting(emit)
+        found, info, sha256, settings, analysis=project.analysis, cancelled=cancelled, note=_noting(emit)
     )
     run = _begin(RunContext(project, plan, settings, None, emit, cancelled), analysis, None)
     take_over(found, project)
     return run
+
+
+def _check_source(project: Project, video: Path) -> str:
+    sha256 = source_hash(video)
+    project.check_source(sha256)
+    return sha256
 
 
 def _begin(run: RunContext, analysis: dict[str, object], model: dict[str, str] | None) -> RunContext:

@@ -116,18 +116,26 @@ class Project:
         """Path, hash, size, rate and number of frames of the source, or {} in a new project."""
         return dict(self._manifest.get("source", {}))
 
+    def check_source(self, sha256: str) -> None:
+        """Refuse a source that is not the project's.
+
+        Raises:
+            UserError: the project belongs to another source; nothing was changed.
+        """
+        known = self.source
+        if known and known["sha256"] != sha256:
+            raise UserError(
+                f"The project {self.folder} belongs to another source ({known['path']}).",
+                hint="Choose another folder with --project; nothing was changed.",
+            )
+
     def begin(self, source: dict[str, Any], settings: Settings, model: dict[str, str] | None = None) -> None:
         """Note what a run is asked for.
 
         Raises:
             UserError: the project belongs to another source.
         """
-        known = self.source
-        if known and known["sha256"] != source["sha256"]:
-            raise UserError(
-                f"The project {self.folder} belongs to another source ({known['path']}).",
-                hint="Choose another folder with --project; nothing was changed.",
-            )
+        self.check_source(source["sha256"])
         self._manifest["source"] = source
         self._manifest["settings"] = settings.dict()
         if model is not None:

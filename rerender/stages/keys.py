@@ -12,12 +12,13 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from rerender.errors import RerenderError
 from rerender.events import Event, Meter
 from rerender.files import replacing
 from rerender.motion.flow import flow_estimator
@@ -105,7 +106,7 @@ class _Loop:
             self.translator.new_shot()
             return
         needed = self.prints[shot[place - 1]]
-        if self.references == needed or self._load_state(shot, place, needed):
+        if self.references == needed or self._load_state(needed):
             return
         # A redone key frame makes do with the anchor and its predecessor: near enough, and far cheaper.
         chain = [shot[0], *shot[1:place][-1:]] if is_redo else list(shot[:place])
@@ -122,21 +123,23 @@ class _Loop:
         with replacing(self.state) as temporary:
             save_file(tensors, temporary, metadata={"references": self.references, "meta": json.dumps(meta)})
 
-    def _load_state(self, shot: tuple[int, ...], place: int, needed: str) -> bool:
+    def _load_state(self, needed: str) -> bool:
         stored = _read_state(self.state, needed)
         if stored is None:
             return False
         tensors, meta = stored
-        pictures: dict[int, np.ndarray] = {frame: self.run.key_picture(frame) for frame in {shot[0], shot[place - 1]}}
-        self.translator.restore(tensors, meta, pictures=pictures, sources=self._sources(shot, place))
+        # The pictures on disk count: one of them may have been edited by hand since.
+        pictures = {frame: self.run.key_picture(frame) for frame in {meta["anchor"], meta["previous"]}}
+        try:
+            self.translator.restore(tensors, meta, pictures=pictures)
+        except RerenderError as error:
+            logger.warning("%s They are made anew.", error)
+            return False
         self.references = needed
         return True
 
-    def _sources(self, shot: tuple[int, ...], place: int) -> dict[int, np.ndarray]:
-        return {frame: self.source.frame(self.position[frame]) for frame in sorted({shot[0], shot[place - 1]})}
 
-
-def _read_state(path: Path, needed: str) -> tuple[dict[str, torch.Tensor], dict[str, object]] | None:
+def _read_state(path: Path, needed: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
     """The stored references, where they are those that belong to fingerprint `needed`."""
     if not path.exists():
         return None
