@@ -63,7 +63,7 @@ def lora_targets(unet: nn.Module, text: nn.Module) -> dict[str, Target]:
         name = diffusers_name(path, _blocks_a_level(unet))
         if name is not None:
             targets["lora_unet_" + name.replace(".", "_")] = target
-    targets.update(_text_targets(text))
+    targets.update(text_targets(text))
     return targets
 
 
@@ -122,11 +122,15 @@ def _resnet(block: str, index: int, rest: str) -> str | None:
     return f"{block}.resnets.{index}.{_RESNET[rest]}" if rest in _RESNET else None
 
 
-def _text_targets(text: Any) -> Iterator[tuple[str, Target]]:
+def text_targets(text: Any) -> dict[str, Target]:
+    """Every layer of a text encoder that a LoRA file may name, by name."""
     if hasattr(text, "text_model"):
-        for path, layer in _layers(text):
-            yield "lora_te_" + path.replace(".", "_"), Target(layer.weight, is_text=True)
-        return
+        named = _layers(text)
+        return {"lora_te_" + path.replace(".", "_"): Target(layer.weight, is_text=True) for path, layer in named}
+    return dict(_open_clip_targets(text))
+
+
+def _open_clip_targets(text: Any) -> Iterator[tuple[str, Target]]:
     for number, block in enumerate(text.transformer.resblocks):
         prefix = f"lora_te_text_model_encoder_layers_{number}_"
         for path, name in _OPEN_CLIP.items():

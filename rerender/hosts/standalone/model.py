@@ -156,6 +156,14 @@ def build_text(config: ModelConfig) -> nn.Module:
         return OpenClipText(**config.clip) if config.text == "open_clip" else ClipText(**config.clip)
 
 
+def _built(build: Callable[[ModelConfig], nn.Module], config: ModelConfig) -> nn.Module:
+    try:
+        return build(config)
+    except (TypeError, ValueError, AssertionError, KeyError, AttributeError) as error:
+        what = (build.__doc__ or "").split(",")[0]
+        raise UserError(f"{config.source}: {what} cannot be built from this configuration ({error})") from error
+
+
 def _keys(module: nn.Module, available: Iterable[str], prefix: str) -> dict[str, str]:
     """Which file key holds each tensor of a module."""
     renamed = {_modern_text_key(key): key for key in available}
@@ -202,7 +210,7 @@ class Model:
         self.config = find_config(weights)
         prefix = VAE if vae is None else _check_vae(vae)
         vae_weights = weights if vae is None else vae
-        unet, first_stage, text = (build(self.config) for build in (build_unet, build_vae, build_text))
+        unet, first_stage, text = (_built(build, self.config) for build in (build_unet, build_vae, build_text))
         self._unet = _Part("U-Net", unet, weights, _keys(unet, weights, UNET))
         self._vae = _Part("VAE", first_stage, vae_weights, _keys(first_stage, vae_weights, prefix))
         self._text = _Part("text encoder", text, weights, _keys(text, weights, TEXT_PREFIX[self.config.text]))

@@ -48,7 +48,19 @@ class Sampler:
         """The function itself."""
         if self.function == "ddim":
             return sample_ddim
-        return getattr(load_ldm().k_sampling, f"sample_{self.function}")
+        function = getattr(load_ldm().k_sampling, f"sample_{self.function}")
+        return _also_for_one_step(function) if self.noise == "brownian" and self.multistep else function
+
+
+def _also_for_one_step(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """k-diffusion's multistep SDE samplers fail when a single step runs; it leads to x0, as Euler's does."""
+
+    def sample(model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, callback: Any = None, **options: Any) -> Any:
+        if len(sigmas) == 2:
+            return load_ldm().k_sampling.sample_euler(model, x, sigmas, callback=callback, disable=True)
+        return function(model, x, sigmas, callback=callback, **options)
+
+    return sample
 
 
 SAMPLERS: tuple[Sampler, ...] = (

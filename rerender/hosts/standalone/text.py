@@ -49,7 +49,7 @@ class TextConditioner:
             if config.tokenizer is not None:
                 self._tokenizer = tokenizer_from_folder(config.tokenizer)
             else:
-                self._tokenizer = clip_tokenizer(unescape=config.text == "open_clip")
+                self._tokenizer = clip_tokenizer()
         return self._tokenizer
 
     def encode(self, prompt: str, clip_skip: int = 1, tags: tuple[LoraTag, ...] = ()) -> torch.Tensor:

@@ -6,6 +6,7 @@ import gzip
 import html
 import importlib.util
 import json
+import unicodedata
 from functools import cache, lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ _MERGES = 49152 - 256 - 2  # the file holds more merges than CLIP's vocabulary t
 _WORDS = regex.compile(
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
 )
+_QUOTES = str.maketrans("\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f", "''''\"\"\"\"")
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 Merge = tuple[str, str]
@@ -33,19 +35,23 @@ def _byte_symbols() -> dict[int, str]:
     return symbols
 
 
+def _clean(text: str) -> str:
+    """Composed letters, straight quotes, no HTML entities, single spaces, lower case: what ftfy does in the webui."""
+    text = unicodedata.normalize("NFC", html.unescape(text)).translate(_QUOTES)
+    return " ".join(text.split()).lower()
+
+
 class ClipTokenizer:
     """Text → token ids, without start, end or padding.
 
     Args:
         merges: pairs of symbols in the order in which they are joined.
         ids: the id of each symbol.
-        unescape: whether HTML entities are resolved first, as OpenCLIP (SD2) does and SD1 does not.
     """
 
-    def __init__(self, merges: list[Merge], ids: dict[str, int], *, unescape: bool = False) -> None:
+    def __init__(self, merges: list[Merge], ids: dict[str, int]) -> None:
         self._ranks = {pair: rank for rank, pair in enumerate(merges)}
         self._ids = ids
-        self._unescape = unescape
         self._bytes = _byte_symbols()
         self._word = lru_cache(maxsize=4096)(self._encode_word)
         self.start, self.end = ids[START], ids[END]
@@ -53,10 +59,7 @@ class ClipTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text of any length."""
-        if self._unescape:
-            text = html.unescape(html.unescape(text))
-        text = " ".join(text.split()).lower()
-        return [token for word in _WORDS.findall(text) for token in self._word(word)]
+        return [token for word in _WORDS.findall(_clean(text)) for token in self._word(word)]
 
     def _encode_word(self, word: str) -> tuple[int, ...]:
         if word in (START, END):
@@ -113,9 +116,9 @@ def read_vocabulary(path: Path) -> tuple[list[Merge], dict[str, int]]:
 
 
 @cache
-def clip_tokenizer(*, unescape: bool = False) -> ClipTokenizer:
-    """The tokeniser of OpenAI's CLIP (SD1), or of OpenCLIP with `unescape` (SD2)."""
-    return ClipTokenizer(*read_vocabulary(find_vocabulary()), unescape=unescape)
+def clip_tokenizer() -> ClipTokenizer:
+    """The tokeniser of OpenAI's CLIP (SD1), which OpenCLIP (SD2) shares."""
+    return ClipTokenizer(*read_vocabulary(find_vocabulary()))
 
 
 @cache
