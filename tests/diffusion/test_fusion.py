@@ -194,9 +194,7 @@ def test_sampling_with_all_edits_equals_the_written_out_loop(name):
     denoiser = ToyDenoiser(unet, "timestep" if name == "ddim" else "sigma")
     constraints = [
         ShapeFusion(Window(0, 0.2), warped, mask),
-        PixelFusion(
-            Window(0.5, 0.8), lambda x0: target, mask, strength=0.5, inner=0.9, smooth_edges=False, seed=7
-        ),
+        PixelFusion(Window(0.5, 0.8), lambda x0: target, mask, strength=0.5, inner=0.9, smooth_edges=False, seed=7),
         ColorAdaIN(Window(0.8, 1), warped, mask),
     ]
     with edits(make_sampling(name, denoiser, calls, unet), constraints):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rerender.diffusion.replay import UNetTape, record_unet, replay_unet, replaced_forward
+from rerender.diffusion.replay import UNetTape, record_unet, replaced_forward, replay_unet
 from rerender.errors import RerenderError
 from tests.diffusion.toys import SAMPLERS, ToyDenoiser, ToyUNet, make_sampling, sampling_plan
 

@@ -70,7 +70,9 @@ class ToyUNet(nn.Module):
             torch.manual_seed(seed)
             inner, outer = widths
             self.input_blocks = nn.ModuleList([nn.Sequential(Downsample())])
-            self.output_blocks = nn.ModuleList([nn.Sequential(Block(4, inner), Upsample()), nn.Sequential(Block(4, outer))])
+            self.output_blocks = nn.ModuleList(
+                [nn.Sequential(Block(4, inner), Upsample()), nn.Sequential(Block(4, outer))]
+            )
             for p in self.parameters():
                 p.data.mul_(2.0)
         self.requires_grad_(False)
@@ -87,7 +89,9 @@ class ToyUNet(nn.Module):
 class ToyDenoiser(nn.Module):
     """Guidance over a ToyUNet; conditional and unconditional rows together, or in calls of `split` rows."""
 
-    def __init__(self, unet: nn.Module, form: str = "sigma", split: tuple[int, ...] = (2,), cancelled: Any = None) -> None:
+    def __init__(
+        self, unet: nn.Module, form: str = "sigma", split: tuple[int, ...] = (2,), cancelled: Any = None
+    ) -> None:
         super().__init__()
         self.unet, self.form, self.split, self.cancelled = unet, form, split, cancelled
         self.conds = torch.linspace(-0.5, 0.5, sum(split))[:, None, None].expand(-1, 1, 4)
@@ -177,9 +181,7 @@ class ToyHost(ToyVae):
         if options and request.sampler != "ddim":
             options["noise_sampler"] = lambda *_: torch.randn(x0.shape, generator=generator)
         noise = torch.randn(x0.shape, generator=generator)
-        denoiser = ToyDenoiser(
-            self.unet, "timestep" if request.sampler == "ddim" else "sigma", self.split, cancelled
-        )
+        denoiser = ToyDenoiser(self.unet, "timestep" if request.sampler == "ddim" else "sigma", self.split, cancelled)
         sampling = make_sampling(request.sampler, denoiser, calls, self.unet)
         sigma = calls[0].sigma if calls else 0.0
         y = x0 + sigma * noise

@@ -1,0 +1,361 @@
+"""The key frame loop on a toy model, with exact flow."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rerender.errors import Interrupted, RerenderError
+from rerender.evaluate.scenes import scene
+from rerender.motion.warp import warp
+from rerender.settings import make_settings
+from rerender.translate import Translator
+from rerender.translate import rendering as rendering_module
+from tests.diffusion.toys import ToyHost
+
+ALL_OFF = {"attention": False, "shape_fusion": False, "pixel_fusion": False, "color_adain": False}
+
+
+class TruthFlow:
+    """Exact flow between frames of a scene, which it knows by their bytes."""
+
+    def __init__(self, clip):
+        self.clip = clip
+        self.numbers = {frame.tobytes(): i for i, frame in enumerate(clip.frames)}
+
+    def __call__(self, reference, target):
+        return self.clip.flow_between(self.numbers[reference.tobytes()], self.numbers[target.tobytes()])
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return scene("translation", seed=3, size=(48, 64), frames=12)
+
+
+@pytest.fixture(scope="module")
+def truth(clip):
+    return TruthFlow(clip)
+
+
+def make(truth, host=None, **values):
+    values = {"sampler": "dpmpp_2m", "steps": 8, "seed": 5, "reanchor_below": 0.0, **values}
+    return Translator(host or ToyHost(), make_settings(values), truth)
+
+
+def render(translator, clip, frames, **options):
+    keys = []
+    for number, frame in enumerate(frames):
+        step = translator.render_next if number or translator._anchor is not None else translator.render_first
+        keys.append(step(frame, clip.frames[frame], **options))
+    return keys
+
+
+def plain(clip, frame, **values):
+    return render(make(None, **{**ALL_OFF, **values}), clip, [frame])[0].picture
+
+
+def same(keys, others):
+    return [np.array_equal(a.picture, b.picture) for a, b in zip(keys, others, strict=True)]
+
+
+# What a run gives
+
+
+def test_first_key_frame_is_plain_img2img(clip, truth):
+    assert np.array_equal(render(make(truth), clip, [2])[0].picture, plain(clip, 2))
+
+
+def test_all_switched_off_is_plain_img2img(clip, truth):
+    keys = render(make(truth, **ALL_OFF), clip, [0, 3, 6])
+    assert all(np.array_equal(key.picture, plain(clip, key.index)) for key in keys)
+
+
+@pytest.mark.parametrize("switch", ["attention", "shape_fusion", "pixel_fusion", "color_adain"])
+def test_each_constraint_has_an_effect_of_its_own(clip, truth, switch):
+    keys = render(make(truth, **{**ALL_OFF, switch: True}), clip, [0, 3, 6])
+    assert [np.array_equal(key.picture, plain(clip, key.index)) for key in keys] == [True, False, False]
+
+
+def test_same_settings_same_bytes(clip, truth):
+    assert all(same(render(make(truth), clip, [0, 3, 6]), render(make(truth), clip, [0, 3, 6])))
+
+
+def test_seed_modes(clip, truth):
+    fixed = render(make(truth, **ALL_OFF), clip, [0, 3])
+    varied = render(make(truth, **ALL_OFF, seed_mode="per_frame"), clip, [0, 3])
+    assert same(fixed, varied) == [True, False]
+    assert np.array_equal(varied[1].picture, plain(clip, 3, seed=8))
+
+
+def test_seed_offset_gives_another_picture(clip, truth):
+    one = render(make(truth), clip, [0])[0].picture
+    other = render(make(truth), clip, [0], seed_offset=1)[0].picture
+    assert not np.array_equal(one, other)
+    assert np.array_equal(other, plain(clip, 0, seed=6))
+
+
+# Every sampler, every number of steps
+
+
+@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral", "heun", "dpm_2", "lms", "dpmpp_2m", "dpmpp_2s_ancestral",
+                                     "dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde", "ddim"])  # fmt: skip
+@pytest.mark.parametrize("passes", ["one_pass", "shared"])
+def test_every_sampler(clip, truth, sampler, passes):
+    keys = render(make(truth, sampler=sampler, passes=passes), clip, [0, 5, 10])
+    assert not np.array_equal(keys[1].picture, plain(clip, 5, sampler=sampler))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 30, 60, 80, 150])
+@pytest.mark.parametrize("strength", [0.01, 0.75, 1.0])
+def test_every_number_of_steps(clip, truth, steps, strength):
+    """Mistake 4 of the reference: 30, 60 and 80 steps crash."""
+    translator = make(truth, sampler="euler", steps=steps, denoising_strength=strength)
+    keys = render(translator, clip, [0, 5])
+    assert keys[1].model_calls == int(min(strength, 0.999) * steps) + 1
+
+
+@pytest.mark.parametrize("unit", ["steps", "noise"])
+def test_shape_fusion_works_below_full_strength(clip, truth, unit):
+    """Mistake 1: at strength 0.5 the period 0-0.1 must still have an effect."""
+    options = {**ALL_OFF, "shape_fusion": True, "denoising_strength": 0.5, "steps": 20, "period_unit": unit}
+    key = render(make(truth, **options), clip, [0, 5])[1]
+    assert not np.array_equal(key.picture, plain(clip, 5, denoising_strength=0.5, steps=20))
+
+
+def test_skipped_steps_are_not_computed(clip, truth):
+    """Mistake 2: 20 steps at strength 0.5 are 11 steps that run."""
+    host = ToyHost()
+    render(make(truth, host, steps=20, denoising_strength=0.5), clip, [0])
+    assert len(host.unet.batches) == 11
+
+
+# Passes
+
+
+@pytest.mark.parametrize(
+    "sampler", ["euler", "euler_ancestral", "heun", "dpmpp_2m", "dpmpp_sde", "dpmpp_2m_sde", "ddim"]
+)
+@pytest.mark.parametrize("split", [(2,), (1, 1)])
+def test_shared_passes_give_what_two_full_passes_give(clip, truth, sampler, split):
+    """Variant A: the same bytes, for fewer U-Net calls."""
+    results = {}
+    for passes in ("shared", "two_pass"):
+        host = ToyHost(split)
+        keys = render(make(truth, host, sampler=sampler, passes=passes), clip, [0, 4, 8])
+        results[passes] = keys, len(host.unet.batches)
+    assert all(same(results["shared"][0], results["two_pass"][0]))
+    assert results["shared"][1] < results["two_pass"][1]
+
+
+@pytest.mark.parametrize("start", [0.0, 0.5])
+def test_shared_passes_from_any_start(clip, truth, start):
+    both = [render(make(truth, passes=passes, pixel_start=start), clip, [0, 4, 8]) for passes in ("shared", "two_pass")]
+    assert all(same(*both))
+
+
+@pytest.mark.parametrize(
+    ("passes", "unet", "encode", "decode"),
+    [("one_pass", 15, 3, 4), ("shared", 22, 4, 4), ("two_pass", 30, 4, 4)],
+)
+def test_cost_by_count(clip, truth, passes, unet, encode, decode):
+    """Mistake 3. 20 steps at strength 0.74: 15 run; the first masked one is step 8 of 15 (0.5 · 15 = 7.5)."""
+    host = ToyHost()
+    translator = make(truth, host, passes=passes, steps=20, denoising_strength=0.74)
+    render(translator, clip, [0])
+    before = len(host.unet.batches), host.encoded, host.decoded
+    key = translator.render_next(4, clip.frames[4])
+    after = len(host.unet.batches), host.encoded, host.decoded
+    assert tuple(b - a for a, b in zip(before, after, strict=True)) == (unet, encode, decode)
+    assert (key.cost.unet, key.cost.encode, key.cost.decode) == (unet, encode, decode)
+
+
+@pytest.mark.parametrize(
+    ("options", "encode", "decode"),
+    [({"fidelity_check": False}, 3, 3), ({"fidelity_encoding": False}, 2, 2), ({"pixel_fusion": False}, 1, 1)],
+)
+def test_uses_of_the_autoencoder(clip, truth, options, encode, decode):
+    key = render(make(truth, **options), clip, [0, 4])[1]
+    assert (key.cost.encode, key.cost.decode) == (encode, decode)
+
+
+def test_target_shows_the_references_where_they_are_visible(clip, truth):
+    translator = make(truth)
+    first = translator.render_first(0, clip.frames[0])
+    key = translator.render_next(4, clip.frames[4])
+    visible = key.hidden < 0.01
+    assert 0.3 < visible.mean() < 1
+    warped = warp(first.picture, clip.flow_between(4, 0))
+    assert np.abs(key.target.astype(int) - warped)[visible].max() <= 1
+
+
+# References
+
+
+def test_previous_advances_without_pixel_fusion(clip, truth):
+    """Mistake 11: the third key frame must depend on the second."""
+    settings = {**ALL_OFF, "attention": True, "attention_references": "previous"}
+    through = render(make(truth, **settings), clip, [0, 4, 8])[-1]
+    directly = render(make(truth, **settings), clip, [0, 8])[-1]
+    assert not np.array_equal(through.picture, directly.picture)
+
+
+@pytest.mark.parametrize(("references", "slots"), [("both", 2), ("anchor", 1), ("previous", 2)])
+def test_bank_holds_what_is_referred_to(clip, truth, references, slots):
+    translator = make(truth, attention_references=references)
+    render(translator, clip, [0])
+    one = translator.feature_bytes
+    sizes = []
+    for frame in (2, 4, 6, 8):
+        translator.render_next(frame, clip.frames[frame])
+        sizes.append(translator.feature_bytes)
+    assert one > 0
+    assert set(sizes) == {slots * one}
+
+
+def test_reference_to_the_anchor_ignores_the_chain(clip, truth):
+    settings = {**ALL_OFF, "attention": True, "attention_references": "anchor"}
+    through = render(make(truth, **settings), clip, [0, 4, 8])[-1]
+    directly = render(make(truth, **settings), clip, [0, 8])[-1]
+    assert np.array_equal(through.picture, directly.picture)
+
+
+def test_features_are_renewed_every_n_key_frames(clip, truth):
+    """Mistake 5: N counts key frames, whatever their frame numbers."""
+    translator = make(truth, attention_update_every=2)
+    held = []
+    for frame in (0, 3, 5, 6, 10):
+        render(translator, clip, [frame])
+        held.append({key: t.clone() for key, t in translator._previous.features.state_dict().items()})
+    renewed = [any(not torch.equal(a[key], b[key]) for key in a) for a, b in zip(held, held[1:], strict=False)]
+    assert renewed == [False, True, False, True]
+
+
+def test_new_shot_forgets_everything(clip, truth):
+    translator = make(truth)
+    render(translator, clip, [0, 4])
+    translator.new_shot()
+    assert translator.feature_bytes == 0
+    key = translator.render_first(8, clip.frames[8])
+    assert np.array_equal(key.picture, plain(clip, 8))
+    with pytest.raises(RerenderError, match="render_first"):
+        make(truth).render_next(0, clip.frames[0])
+
+
+def test_close_frees_the_bank(clip, truth):
+    with make(truth) as translator:
+        render(translator, clip, [0, 4])
+        assert translator.feature_bytes > 0
+    assert translator.feature_bytes == 0
+
+
+def test_re_anchors_when_the_anchor_is_out_of_sight(clip, truth):
+    """Mistake 13: the anchor changes once too little of it is visible, and only then."""
+    keys = render(make(truth, reanchor_below=0.85), clip, range(12))
+    anchors = [key.index for key in keys if key.is_anchor]
+    assert anchors[0] == 0
+    assert len(anchors) > 1
+    for key in keys[1:]:
+        assert key.is_anchor == (key.visible["anchor"] < 0.85)
+    after = keys[anchors[1] + 1]
+    assert after.visible["anchor"] == after.visible["previous"]
+
+
+def test_new_anchor_carries_the_colours_over(clip, truth):
+    """What follows a re-anchoring is held to estimates that were matched to the first anchor's colours."""
+    translator = make(truth, reanchor_below=1.0, **{**ALL_OFF, "color_adain": True})
+    render(translator, clip, [0, 2])
+    assert translator._anchor.index == 2
+    matched = translator._anchor.estimates
+    free = make(truth, **ALL_OFF)
+    render(free, clip, [2])
+    calls = sorted(matched)
+    assert torch.equal(matched[calls[0]], free._anchor.estimates[calls[0]])
+    assert not torch.equal(matched[calls[-1]], free._anchor.estimates[calls[-1]])
+
+
+# Stop and go on
+
+
+@pytest.mark.parametrize("options", [{}, {"attention_update_every": 2}, {"attention_references": "anchor"},
+                                     {"reanchor_below": 0.85}, {"passes": "shared", "sampler": "euler_ancestral"}])  # fmt: skip
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_going_on_from_a_stored_state_gives_the_same_bytes(clip, truth, tmp_path, options, after):
+    frames = [0, 2, 4, 6, 8, 10]
+    whole = render(make(truth, **options), clip, frames)
+    first = make(truth, **options)
+    render(first, clip, frames[:after])
+    tensors, meta = first.state()
+    save_file(tensors, tmp_path / "state.safetensors")
+    second = make(truth, **options)
+    second.restore(load_file(tmp_path / "state.safetensors"), meta)
+    rest = render(second, clip, frames[after:])
+    assert all(same(whole[after:], rest))
+
+
+def test_restored_pictures_take_the_place_of_stored_ones(clip, truth):
+    translator = make(truth)
+    render(translator, clip, [0, 4])
+    edited = np.zeros_like(clip.frames[0])
+    other = make(truth)
+    other.restore(*translator.state(), pictures={4: edited})
+    assert np.array_equal(other._previous.picture, edited)
+    translator.adopt(4, edited)
+    assert all(same(render(translator, clip, [8]), render(other, clip, [8])))
+
+
+def test_a_state_of_another_version_is_refused(clip, truth):
+    translator = make(truth)
+    render(translator, clip, [0])
+    tensors, meta = translator.state()
+    with pytest.raises(RerenderError, match="version"):
+        translator.restore(tensors, {**meta, "version": 99})
+
+
+@pytest.mark.parametrize("passes", ["one_pass", "shared"])
+def test_interrupt_leaves_no_hook_and_no_half_done_reference(clip, truth, passes):
+    host = ToyHost()
+    translator = make(truth, host, passes=passes)
+    whole = render(make(truth, passes=passes), clip, [0, 4, 8])
+    render(translator, clip, [0, 4])
+    tensors, meta = translator.state()
+    kept = {key: tensor.clone() for key, tensor in tensors.items()}
+    asked = iter([False] * 4)
+    with pytest.raises(Interrupted):
+        translator.render_next(8, clip.frames[8], cancelled=lambda: next(asked, True))
+    assert not any(m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in host.unet.modules())
+    with pytest.raises(RerenderError, match="broken off"):
+        translator.render_next(8, clip.frames[8])
+    translator.restore(kept, meta)
+    assert same(render(translator, clip, [8]), whole[2:]) == [True]
+
+
+def test_progress_counts_to_the_end(clip, truth):
+    for passes, whole in (("one_pass", 7), ("shared", 14)):
+        seen = []
+        render(make(truth, passes=passes), clip, [0])
+        translator = make(truth, passes=passes)
+        render(translator, clip, [0])
+        translator.render_next(4, clip.frames[4], on_step=lambda done, total, seen=seen: seen.append((done, total)))
+        assert seen == [(i + 1, whole) for i in range(whole)]
+
+
+def test_memory_does_not_grow_with_the_number_of_key_frames(clip, truth):
+    translator = make(truth, sampler="euler", steps=3)
+    sizes = []
+    for number in range(50):
+        render(translator, clip, [number % 12])
+        sizes.append(sum(t.numel() * t.element_size() for t in translator.state()[0].values()))
+    assert len(set(sizes[1:])) == 1
+
+
+def test_bound_of_the_bank_is_what_it_holds(clip, truth, monkeypatch):
+    bounds = []
+    original = rendering_module.estimate_bytes
+    monkeypatch.setattr(
+        rendering_module, "estimate_bytes", lambda *a, **k: bounds.append(original(*a, **k)) or bounds[-1]
+    )
+    translator = make(truth)
+    render(translator, clip, [0, 4, 8])
+    assert bounds == [translator.feature_bytes]
