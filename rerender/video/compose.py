@@ -1,9 +1,8 @@
-"""Pictures that put things beside each other: two clips in one frame, and a contact sheet of pairs."""
+"""Pictures that put things beside each other: clips in one frame, and a labelled contact sheet."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -13,79 +12,71 @@ from rerender.video.decode import resize_exactly
 
 GAP = 8
 MARGIN = 16
-LABEL_HEIGHT = 24
+LABEL_HEIGHT = 26
 FONT_SIZE = 14
 BACKGROUND = (250, 250, 250)
 INK = (40, 40, 40)
 
 
-def side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Two uint8 RGB frames beside each other, the right one resized to the height of the left one.
+def side_by_side(*frames: np.ndarray) -> np.ndarray:
+    """Frames beside each other at the height of the first one.
 
     Args:
-        left: (H, W, 3).
-        right: (H2, W2, 3).
+        frames: uint8 RGB (H, W, 3) each; at least one.
 
     Returns:
-        (H, W + W2·H/H2, 3), uint8.
+        (H of the first, sum of the widths, 3), uint8.
     """
-    height = left.shape[0]
-    width = max(1, round(right.shape[1] * height / right.shape[0]))
-    return np.concatenate([left, resize_exactly(np.ascontiguousarray(right), width, height)], axis=1)
+    height = frames[0].shape[0]
+    return np.concatenate([_at_height(frame, height) for frame in frames], axis=1)
 
 
 def contact_sheet(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
-    labels: Sequence[str],
+    rows: Sequence[Sequence[np.ndarray]],
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
     *,
-    cell_width: int = 480,
-    columns: int | None = None,
-) -> Image.Image:
-    """A sheet of labelled pairs, for instance each key frame's source and its rendering.
+    cell_width: int = 304,
+) -> np.ndarray:
+    """A sheet of pictures in rows and columns, for instance key frames under their sources.
 
     Args:
-        pairs: (left, right) uint8 RGB pictures; each pair is scaled to the cell's width.
-        labels: one line above each pair.
-        cell_width: width of a pair in pixels.
-        columns: pairs in a row; by default as many as make the sheet about as wide as it is high.
+        rows: uint8 RGB pictures of one aspect ratio; every row has a picture for each column.
+        row_labels: a line above each row.
+        column_labels: a line above each column, repeated at the first row only.
+        cell_width: width of a picture in pixels.
+
+    Returns:
+        uint8 RGB (H, W, 3).
 
     Raises:
-        ValueError: there is no pair, or not one label for each.
+        ValueError: there is no picture, or the labels do not match the pictures.
     """
-    if not pairs or len(pairs) != len(labels):
-        raise ValueError(f"{len(pairs)} pairs with {len(labels)} labels")
-    cells = [_cell(left, right, cell_width) for left, right in pairs]
-    cell_height = max(cell.height for cell in cells) + LABEL_HEIGHT
-    columns = columns or _square_columns(len(cells), cell_width, cell_height)
-    rows = -(-len(cells) // columns)
-    size = (
-        2 * MARGIN + columns * cell_width + (columns - 1) * MARGIN,
-        2 * MARGIN + rows * cell_height + (rows - 1) * MARGIN,
-    )
-    sheet = Image.new("RGB", size, BACKGROUND)
-    draw = ImageDraw.Draw(sheet)
-    font = _font()
-    for number, (cell, label) in enumerate(zip(cells, labels, strict=True)):
-        x = MARGIN + number % columns * (cell_width + MARGIN)
-        y = MARGIN + number // columns * (cell_height + MARGIN)
-        draw.text((x, y + (LABEL_HEIGHT - FONT_SIZE) // 2), label, fill=INK, font=font)
-        sheet.paste(cell, (x, y + LABEL_HEIGHT))
-    return sheet
+    if not rows or not rows[0] or len(rows) != len(row_labels):
+        raise ValueError(f"{len(rows)} rows with {len(row_labels)} labels")
+    if any(len(row) != len(column_labels) for row in rows):
+        raise ValueError(f"rows of {[len(row) for row in rows]} pictures with {len(column_labels)} labels")
+    height, width = rows[0][0].shape[:2]
+    cell_height = max(1, round(height * cell_width / width))
+    step_x, step_y = cell_width + GAP, cell_height + LABEL_HEIGHT
+    top = MARGIN + LABEL_HEIGHT
+    sheet_width = 2 * MARGIN + len(column_labels) * step_x - GAP
+    sheet = Image.new("RGB", (sheet_width, top + len(rows) * step_y + MARGIN), BACKGROUND)
+    draw, font = ImageDraw.Draw(sheet), _font()
+    for column, label in enumerate(column_labels):
+        draw.text((MARGIN + column * step_x, MARGIN), label, fill=INK, font=font)
+    for number, (row, label) in enumerate(zip(rows, row_labels, strict=True)):
+        y = top + number * step_y
+        draw.text((MARGIN, y + 4), label, fill=INK, font=font)
+        for column, picture in enumerate(row):
+            scaled = resize_exactly(np.ascontiguousarray(picture), cell_width, cell_height)
+            sheet.paste(Image.fromarray(scaled), (MARGIN + column * step_x, y + LABEL_HEIGHT))
+    return np.array(sheet)
 
 
-def _cell(left: np.ndarray, right: np.ndarray, width: int) -> Image.Image:
-    """A pair with a gap between the pictures, `width` pixels wide."""
-    aspects = [picture.shape[1] / picture.shape[0] for picture in (left, right)]
-    height = max(1, round((width - GAP) / sum(aspects)))
-    left_width = max(1, round(height * aspects[0]))
-    cell = Image.new("RGB", (width, height), BACKGROUND)
-    cell.paste(_scaled(left, left_width, height), (0, 0))
-    cell.paste(_scaled(right, max(1, width - GAP - left_width), height), (left_width + GAP, 0))
-    return cell
-
-
-def _scaled(frame: np.ndarray, width: int, height: int) -> Image.Image:
-    return Image.fromarray(resize_exactly(np.ascontiguousarray(frame), width, height))
+def _at_height(frame: np.ndarray, height: int) -> np.ndarray:
+    width = max(1, round(frame.shape[1] * height / frame.shape[0]))
+    return resize_exactly(np.ascontiguousarray(frame), width, height)
 
 
 def _font() -> Any:
@@ -94,8 +85,3 @@ def _font() -> Any:
         return ImageFont.load_default(size=FONT_SIZE)
     except TypeError:
         return ImageFont.load_default()
-
-
-def _square_columns(count: int, cell_width: int, cell_height: int) -> int:
-    """Number of columns that makes a sheet of `count` cells about square."""
-    return max(1, min(count, ceil((count * cell_height / cell_width) ** 0.5)))
