@@ -120,5 +120,9 @@ def mean(values: Sequence[float]) -> float:
 
 
 def show(value: float) -> str:
-    """A figure for people: three significant digits, a dash where nothing was measured."""
-    return "–" if math.isnan(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    """A figure for people: about three significant digits, a dash where nothing was measured."""
+    if math.isnan(value):
+        return "–"
+    size = abs(value)
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
+    return f"{value:.{digits}f}"

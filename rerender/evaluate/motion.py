@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rerender.evaluate.scenes import Scene
 from rerender.motion.flow import FlowEstimator, bidirectional, flow_estimator
 from rerender.motion.occlusion import hidden
+from rerender.motion.warp import warp
 
 Frame = NDArray[np.uint8]
 Flow = NDArray[np.float32]
@@ -26,11 +27,19 @@ class PairMotion:
     visible_a: Mask  # pixels of a that b shows too
     visible_b: Mask  # pixels of b that a shows too
 
-    def within(self, mask_a: Mask | None, mask_b: Mask | None) -> PairMotion:
-        """The same motion, counting only pixels inside the masks of a and of b (None: all)."""
-        visible_a = self.visible_a if mask_a is None else self.visible_a & mask_a
-        visible_b = self.visible_b if mask_b is None else self.visible_b & mask_b
+    def within(self, mask_a: Mask, mask_b: Mask) -> PairMotion:
+        """The same motion, counting only what is inside the mask in both frames."""
+        if mask_a.all() and mask_b.all():
+            return self
+        visible_a = self.visible_a & mask_a & _wholly(mask_b, self.forward)
+        visible_b = self.visible_b & mask_b & _wholly(mask_a, self.backward)
         return PairMotion(self.forward, self.backward, visible_a, visible_b)
+
+
+def _wholly(mask: Mask, flow: Flow) -> Mask:
+    """Where the flow leads to pixels that are in the mask, all that a bilinear sample takes."""
+    inside: Mask = warp(mask.astype(np.float32), flow) > 0.999
+    return inside
 
 
 class MotionSource(Protocol):

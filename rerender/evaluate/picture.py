@@ -16,8 +16,8 @@ _TO_XYZ = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
 )
 _WHITE = _TO_XYZ.sum(axis=1)  # D65, such that equal channels give a* = b* = 0
-_LEAST_MOTION = 0.25
-"""Mean motion of the source, pixels a frame, below which there is no motion to be kept."""
+_LEAST_MOTION = 0.3
+"""Root mean square motion of the source, pixels a frame, below which there is no motion to be kept."""
 
 
 def lab(picture: NDArray[np.generic]) -> Array:
@@ -106,12 +106,13 @@ def motion_kept(result: Flow, source: Flow, mask: Mask) -> float:
     """How far the result moves as the source does: Σ ⟨F_result, F_source⟩ / Σ ‖F_source‖² over the mask.
 
     Both flows (H, W, 2) estimated in the same way on neighbouring frames. 1 is the same motion, 0 is frozen. nan where
-    the source itself moves by less than 0.25 px on average. Own definition: the slope of a regression through 0.
+    the source itself moves by less than 0.3 px (root mean square). Own definition: the slope of a regression through 0.
     """
     f, s = result[mask].astype(np.float64), source[mask].astype(np.float64)
-    if len(s) == 0 or float(np.hypot(s[:, 0], s[:, 1]).mean()) < _LEAST_MOTION:
+    energy = float((s * s).sum())
+    if len(s) == 0 or energy < _LEAST_MOTION**2 * len(s):
         return float("nan")
-    return float((f * s).sum() / (s * s).sum())
+    return float((f * s).sum()) / energy
 
 
 def _window(values: Array) -> Array:

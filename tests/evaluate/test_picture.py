@@ -27,7 +27,7 @@ def test_lab_is_that_of_the_standard():
 
 def test_colour_shift_is_the_shift_of_the_mean():
     first = picture(1)
-    now = (first.astype(int) + [12, 0, -7]).astype(np.uint8)
+    now = (first.astype(int) + np.array([12, 0, -7])).astype(np.uint8)
     shift = colour_shift(now, first.astype(np.float32), EVERYWHERE)
     expected = (rgb2lab(now) - rgb2lab(first)).mean(axis=(0, 1))
     np.testing.assert_allclose(shift, expected, atol=0.02)

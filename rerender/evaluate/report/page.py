@@ -83,7 +83,7 @@ def _verdicts(evaluation: Evaluation) -> str:
             f'<div class="verdict{bad}"><b>{escape(result.name)}.</b> {escape(evaluation.verdict(result))}</div>'
         )
     if len(evaluation.results) > 1:
-        boxes.append(f"<p>{_sentence(evaluation.best()[1])}</p>")
+        boxes.append(f"<p><b>Best:</b> {escape(evaluation.best()[1])}.</p>")
     return "".join(boxes)
 
 
@@ -150,8 +150,8 @@ def _plots(evaluation: Evaluation) -> str:
         lines = [(clip.name, clip.series[name]) for clip in clips]
         plot = line_plot(metric.label, lines, evaluation.keys, evaluation.shot_starts)
         if plot:
-            unit = f' <span class="unit">{escape(metric.unit)}, {metric.better}</span>'
-            figures.append(f"<figure><h3>{escape(metric.label)}{unit}</h3>{plot}</figure>")
+            unit = f'<span class="unit">{escape(metric.unit)} {_ARROWS.get(metric.better, "")}</span>'
+            figures.append(f"<figure><h3>{escape(metric.label)} {unit}</h3>{plot}</figure>")
     return (
         f'<h2>Over time</h2><div class="legend">{legend}</div><div class="plots">{"".join(figures)}</div>'
         '<p class="note">Ticks at the bottom are key frames; dashed verticals are cuts.</p>'
@@ -190,9 +190,9 @@ def _motion(evaluation: Evaluation, source: Clip, motion: MotionSource) -> str:
         rows.append(_grid(cells, 3))
     return (
         "<h2>Motion and hidden areas</h2>"
-        f'<p><img class="wheel" alt="" src="{embed(wheel_picture())}">'
-        "Colour is the direction of the motion (Middlebury code): the wheel's right side is motion to the right. "
-        f"White is no motion.</p>{''.join(rows)}"
+        f'<div class="key-to-colours"><img class="wheel" alt="colour wheel" src="{embed(wheel_picture())}">'
+        "<p>Colour is the direction of the motion (Middlebury code): the colours of the wheel's right side move to the "
+        f"right. White does not move.</p></div>{''.join(rows)}"
     )
 
 
@@ -236,7 +236,3 @@ def _names(names: Iterable[str]) -> str:
     cells = [f"<span>{escape(name)}</span>" for name in names]
     style = f"grid-template-columns: repeat({len(cells)}, minmax(0, 1fr))"
     return f'<div class="names" style="{style}">{"".join(cells)}</div>'
-
-
-def _sentence(text: str) -> str:
-    return f"{escape(text[:1].upper() + text[1:])}."
