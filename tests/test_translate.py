@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from rerender.motion.warp import warp
 from rerender.settings import make_settings
 from rerender.translate import Translator
 from rerender.translate import rendering as rendering_module
-from tests.diffusion.toys import ToyHost
+from tests.diffusion.toys import SAMPLERS, ToyHost
 
 ALL_OFF = {"attention": False, "shape_fusion": False, "pixel_fusion": False, "color_adain": False}
 
@@ -99,8 +101,7 @@ def test_seed_offset_gives_another_picture(clip, truth):
 # Every sampler, every number of steps
 
 
-@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral", "heun", "dpm_2", "lms", "dpmpp_2m", "dpmpp_2s_ancestral",
-                                     "dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde", "ddim"])  # fmt: skip
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("passes", ["one_pass", "shared"])
 def test_every_sampler(clip, truth, sampler, passes):
     keys = render(make(truth, sampler=sampler, passes=passes), clip, [0, 5, 10])
@@ -228,7 +229,7 @@ def test_features_are_renewed_every_n_key_frames(clip, truth):
     for frame in (0, 3, 5, 6, 10):
         render(translator, clip, [frame])
         held.append({key: t.clone() for key, t in translator._previous.features.state_dict().items()})
-    renewed = [any(not torch.equal(a[key], b[key]) for key in a) for a, b in zip(held, held[1:], strict=False)]
+    renewed = [any(not torch.equal(a[key], b[key]) for key in a) for a, b in itertools.pairwise(held)]
     assert renewed == [False, True, False, True]
 
 
@@ -278,8 +279,16 @@ def test_new_anchor_carries_the_colours_over(clip, truth):
 # Stop and go on
 
 
-@pytest.mark.parametrize("options", [{}, {"attention_update_every": 2}, {"attention_references": "anchor"},
-                                     {"reanchor_below": 0.85}, {"passes": "shared", "sampler": "euler_ancestral"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"attention_update_every": 2},
+        {"attention_references": "anchor"},
+        {"reanchor_below": 0.85},
+        {"passes": "shared", "sampler": "euler_ancestral"},
+    ],
+)
 @pytest.mark.parametrize("after", [1, 2, 4])
 def test_going_on_from_a_stored_state_gives_the_same_bytes(clip, truth, tmp_path, options, after):
     frames = [0, 2, 4, 6, 8, 10]

@@ -160,7 +160,7 @@ def test_mixing_before_a_call_moves_the_history_with_the_latent(name):
         def before(self, index, call, y, x0, e):
             return Mixed(y + delta, delta) if call.step == 3 else None
 
-    plain, calls = run_fixed(name, [])
+    plain, _ = run_fixed(name, [])
     mixed, _ = run_fixed(name, [MixShift()])
     for i, (before, after) in enumerate(zip(plain.y, mixed.y, strict=True)):
         torch.testing.assert_close(after - before, delta * (i >= 3), atol=3e-4, rtol=0)
@@ -177,7 +177,7 @@ def test_constraints_follow_one_another():
 
 
 def test_without_constraints_nothing_changes():
-    function, levels, options, calls = sampling_plan("dpmpp_2m", 6)
+    function, levels, _, _ = sampling_plan("dpmpp_2m", 6)
     start = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1)) * 14.6
     plain = function(ToyDenoiser(ToyUNet()), start.clone(), levels, disable=True)
     hooked, _ = run("dpmpp_2m", [Constraint()])
