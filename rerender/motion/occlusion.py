@@ -105,12 +105,12 @@ def hidden(current: UInt8Array, reference: UInt8Array, pair: FlowPair, rule: Occ
     warped = match_light(warp(reference, pair.forward), current, ~(outside | inconsistent))
     distance = colour_distance(current, warped)
     found: BoolArray = (
-        outside
-        | (uncovered & (distance > rule.colour_if_uncovered))
+        (uncovered & (distance > rule.colour_if_uncovered))
         | (inconsistent & (distance > rule.colour_if_inconsistent))
         | (distance > rule.colour_alone)
     )
-    return found
+    # A lone pixel is noise, and would hide four latent cells: the majority of 5×5 decides.
+    return outside | (cv2.medianBlur(found.astype(np.uint8), 5) > 0)
 
 
 def flow_disagreement(pair: FlowPair) -> FloatArray:
