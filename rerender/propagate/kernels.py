@@ -136,24 +136,28 @@ def search(
 
 
 @jit
-def vote(source, nnf, errors, target, changed, thresholds, softness, top, bottom, patch):
+def vote(source, nnf, errors, target, touched, changed, thresholds, softness, top, bottom, patch):
     """Set the style channels of rows top … bottom - 1 to the mean of the patches that cover each pixel.
 
-    With softness > 0 the patches are weighed by 1 / (1 + softness · error). `changed` becomes 1 where a
-    channel moved by its threshold or more.
+    Only where `touched` is not 0: nothing else can have changed. With softness > 0 the patches are weighed by
+    1 / (1 + softness · error). `changed` becomes 1 where a channel moved by its threshold or more.
     """
     half = len(patch) // 2
     height, width = nnf.shape[:2]
     total = np.zeros(4, np.float32)
     for y in range(top, bottom):
         for x in range(width):
+            if touched[y, x] == 0:
+                continue
             total[:] = 0
             weights = np.float32(0)
             for near_y in range(max(y - half, 0), min(y + half + 1, height)):
                 for near_x in range(max(x - half, 0), min(x + half + 1, width)):
                     at_x = nnf[near_y, near_x, 0] + x - near_x
                     at_y = nnf[near_y, near_x, 1] + y - near_y
-                    weight = np.float32(1) / (np.float32(1) + softness * np.float32(errors[near_y, near_x]))
+                    weight = np.float32(1)
+                    if softness > 0:
+                        weight = weight / (weight + softness * np.float32(errors[near_y, near_x]))
                     weights += weight
                     for c in range(len(thresholds)):
                         total[c] += weight * np.float32(source[at_y, at_x, c])

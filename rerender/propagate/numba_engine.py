@@ -28,6 +28,7 @@ class NumbaLevel:
         self.errors = np.zeros(level.target_shape, np.int32)
         self.wanted = cv2.dilate(level.wanted, np.ones((problem.patch, problem.patch), np.uint8))
         self.active = self.wanted.copy()
+        self.fresh = True  # nothing has been voted yet
         self.thresholds, self.unit = problem.thresholds(), problem.unit(level)
         self.threads = threads or os.cpu_count() or 1
         self.patch, self.lanes = (0,) * problem.patch, (0,) * level.source.shape[2]
@@ -49,16 +50,18 @@ class NumbaLevel:
     def vote(self, softness: float = 0.0) -> bool:
         """Vote, then leave alone what has settled. Returns whether anything is still moving."""
         changed = np.zeros_like(self.active)
+        touched = np.ones_like(changed) if softness or self.fresh else self._dilate(self.active)
+        self.fresh = False
 
         def strip(top: int, bottom: int) -> None:
             kernels.vote(
-                self.source, self.nnf, self.errors, self.target, changed, self.thresholds,
+                self.source, self.nnf, self.errors, self.target, touched, changed, self.thresholds,
                 np.float32(softness), top, bottom, self.patch,
             )  # fmt: skip
 
         self._for_strips(strip, 0)
         self._repeat_edges()
-        self.active = np.minimum(cv2.dilate(changed, np.ones((len(self.patch),) * 2, np.uint8)), self.wanted)
+        self.active = np.minimum(self._dilate(changed), self.wanted)
         return bool(self.active.any())
 
     def activate_all(self) -> None:
@@ -85,6 +88,9 @@ class NumbaLevel:
         once = cv2.boxFilter(uses.astype(np.float64), -1, side, normalize=False, borderType=cv2.BORDER_CONSTANT)
         twice = cv2.boxFilter(once, -1, side, normalize=False, borderType=cv2.BORDER_CONSTANT)
         return np.maximum(np.minimum(twice * self.unit, FORBIDDEN).astype(np.int32), self.level.barrier)
+
+    def _dilate(self, mask: np.ndarray) -> np.ndarray:
+        return np.asarray(cv2.dilate(mask, np.ones((len(self.patch),) * 2, np.uint8)))
 
     def _repeat_edges(self) -> None:
         half, count = len(self.patch) // 2, self.problem.style_channels

@@ -49,14 +49,14 @@ class Effort:
     rounds: int
     passes: int
     radius: int = 32
-    tolerance: float = 5.0
+    tolerance: float = 2.0
 
 
 EFFORTS = {
-    "fast": Effort(3, 2, radius=16),
-    "default": Effort(6, 4),
-    "quality": Effort(12, 6),
-    "exhaustive": Effort(12, 6, radius=0, tolerance=0.0),
+    "fast": Effort(6, 2, radius=8, tolerance=3.0),
+    "default": Effort(10, 2, radius=32, tolerance=2.0),
+    "quality": Effort(12, 6, radius=32, tolerance=2.0),  # the reference's counts
+    "exhaustive": Effort(12, 6, radius=0, tolerance=0.0),  # the reference's work, nothing skipped; for comparison
 }
 
 

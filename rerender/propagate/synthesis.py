@@ -107,9 +107,14 @@ def _run_level(problem: Problem, index: int, state: Any, radius: int) -> None:
     state.activate_all()
     for number in range(effort.rounds):
         for step in range(effort.passes):
-            key = problem.pass_key(index, number * effort.passes + step)
+            count = number * effort.passes + step
             state.search(
-                reverse=step % 2 == 1, rescore=step == 0, propagate=True, radius=radius, key=key, shift=16 * (step % 2)
+                reverse=count % 2 == 1,
+                rescore=step == 0,
+                propagate=True,
+                radius=radius,
+                key=problem.pass_key(index, count),
+                shift=16 * (count % 2),
             )
         moving = state.vote()
         if effort.tolerance == 0:

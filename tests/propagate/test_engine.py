@@ -134,6 +134,7 @@ def test_only_what_moved_and_its_patches_stay_active():
     _problem, state = make()
     state.vote()
     assert not state.vote()
+    state.active[10, 30] = 1
     state.nnf[10, 30] = (2, 2) if state.nnf[10, 30, 0] > 15 else (25, 20)
     state.vote()
     ys, xs = np.nonzero(state.active)
