@@ -1,0 +1,236 @@
+"""What is checked inside a running webui. Each function returns values that JSON can hold; tests judge them."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from modules import sd_hijack, sd_samplers, shared
+from modules.processing import StableDiffusionProcessingImg2Img, process_images
+from PIL import Image
+
+from rerender.errors import Interrupted, UserError
+from rerender.evaluate.scenes import scene
+from rerender.host import RenderRequest, Sampling
+from rerender.hosts.webui.host import WebuiHost
+from rerender.motion.flow import flow_estimator
+from rerender.settings import make_settings
+from rerender.translate import Translator
+
+SIZE = (128, 128)
+BASE: dict[str, Any] = {
+    "prompt": "an oil painting of a face",
+    "negative_prompt": "photo",
+    "steps": 8,
+    "cfg_scale": 2.5,
+    "denoising_strength": 0.6,
+    "seed": 3,
+}
+
+
+def frames(count: int = 2) -> list[np.ndarray]:
+    return list(scene("translation", seed=1, size=SIZE, frames=count).frames)
+
+
+def request(**changes: Any) -> RenderRequest:
+    return replace(RenderRequest(picture=frames(1)[0], **BASE), **changes)
+
+
+def plain_img2img(picture: np.ndarray, sampler: str) -> np.ndarray:
+    """What the webui's API does, without our code, with torch's global generator seeded."""
+    p = StableDiffusionProcessingImg2Img(
+        sd_model=shared.sd_model,
+        outpath_samples="",
+        outpath_grids="",
+        init_images=[Image.fromarray(picture)],
+        sampler_name=sampler,
+        scheduler="Automatic",
+        width=picture.shape[1],
+        height=picture.shape[0],
+        do_not_save_samples=True,
+        do_not_save_grid=True,
+        **BASE,
+    )
+    torch.manual_seed(BASE["seed"])
+    return np.asarray(process_images(p).images[0].convert("RGB"))
+
+
+@contextmanager
+def looking_on(sampling: Sampling) -> Iterator[None]:
+    """Hooks that change nothing."""
+    handles = [
+        sampling.denoiser.register_forward_hook(lambda module, args, output: None),
+        *(module.register_forward_pre_hook(lambda module, args: None) for module in sampling.unet.modules()),
+    ]
+    yield
+    for handle in handles:
+        handle.remove()
+
+
+def samplers() -> list[str]:
+    return [sampler.name for sampler in sd_samplers.all_samplers]
+
+
+def same_as_plain(sampler: str) -> dict[str, Any]:
+    plain = plain_img2img(frames(1)[0], sampler)
+    host = WebuiHost()
+    bare = host.render(request(sampler=sampler)).picture
+    hooked = host.render(request(sampler=sampler), attach=looking_on).picture
+    return {
+        "bare": bool(np.array_equal(plain, bare)),
+        "hooked": bool(np.array_equal(plain, hooked)),
+        "changed_source": float(np.abs(plain.astype(int) - frames(1)[0]).mean()),
+    }
+
+
+def announced_calls(sampler: str) -> dict[str, Any]:
+    """The model calls that were announced, and those that were made."""
+    made: list[float] = []
+    seen: list[Sampling] = []
+    steps: list[tuple[int, int]] = []
+
+    @contextmanager
+    def attach(sampling: Sampling) -> Iterator[None]:
+        seen.append(sampling)
+        handle = sampling.denoiser.register_forward_pre_hook(lambda m, args: made.append(float(args[1].flatten()[0])))
+        yield
+        handle.remove()
+
+    WebuiHost().render(request(sampler=sampler), attach=attach, on_step=lambda done, total: steps.append((done, total)))
+    sampling = seen[0]
+    return {
+        "form": sampling.form,
+        "made": made,
+        "announced": [call.sigma for call in sampling.calls],
+        "first": [call.first for call in sampling.calls],
+        "step": [call.step for call in sampling.calls],
+        "multistep": sampling.multistep,
+        "on_step": steps,
+    }
+
+
+def refuses(sampler: str) -> str:
+    try:
+        WebuiHost().render(request(sampler=sampler))
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _state_of_webui() -> dict[str, Any]:
+    unet = shared.sd_model.model.diffusion_model
+    return {
+        "options": copy.deepcopy(shared.opts.data),
+        "hooks": sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in shared.sd_model.modules()),
+        "forwards": [module for module in unet.modules() if "forward" in vars(module)],
+        "torch": torch.get_rng_state().tolist(),
+        "python": random.getstate(),
+        "numpy": np.random.get_state()[1].tolist(),
+    }
+
+
+def leaves_no_trace(ending: str) -> dict[str, Any]:
+    """A run that ends as told ("normal", "interrupted", "failing"), and what is different afterwards."""
+    for name in ("hypertile_enable_unet", "img2img_extra_noise"):
+        shared.opts.data.pop(name, None)  # keys that the config file lacks
+    shared.opts.data["img2img_color_correction"] = True
+    plain, before = plain_without_correction(), _state_of_webui()
+    outcome = _run_to(ending)
+    after = _state_of_webui()
+    different = [name for name in before if before[name] != after[name]]
+    again = plain_without_correction()
+    shared.opts.data["img2img_color_correction"] = False
+    return {"outcome": outcome, "different": different, "same_plain": bool(np.array_equal(plain, again))}
+
+
+def plain_without_correction() -> np.ndarray:
+    state = torch.get_rng_state()
+    try:
+        return plain_img2img(frames(1)[0], "Euler a")
+    finally:
+        torch.set_rng_state(state)
+
+
+def _run_to(ending: str) -> str:
+    settings = make_settings({**BASE, "sampler": "Euler"})
+    calls = 0
+
+    def on_step(done: int, total: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 7 and ending == "interrupted":
+            shared.state.interrupt()
+        if calls == 7 and ending == "failing":
+            raise ZeroDivisionError("on purpose")
+
+    try:
+        with Translator(WebuiHost(), settings, flow_estimator("dis")) as translator:
+            for number, picture in enumerate(frames(2)):
+                render = translator.render_first if number == 0 else translator.render_next
+                render(number, picture, on_step=on_step)
+    except (Interrupted, ZeroDivisionError) as error:
+        return type(error).__name__
+    finally:
+        shared.state.interrupted = False
+    return "done"
+
+
+def translate(options: dict[str, Any] | None = None, count: int = 2, **settings: Any) -> np.ndarray:
+    """Key frames with all constraints on, (count, H, W, 3), with webui options changed meanwhile."""
+    from rerender.hosts.webui.options import pinned_options
+
+    out = []
+    with pinned_options(shared.opts, options or {}):
+        chosen = make_settings({**BASE, **settings})
+        with Translator(WebuiHost(), chosen, flow_estimator("dis")) as translator:
+            for number, picture in enumerate(frames(count)):
+                render = translator.render_first if number == 0 else translator.render_next
+                out.append(render(number, picture).picture)
+    return np.stack(out)
+
+
+def save_translation(path: str, **settings: Any) -> str:
+    np.save(path, translate(count=3, **settings))
+    return str(Path(shared.sd_model.sd_checkpoint_info.filename))
+
+
+def attention_optimisations() -> dict[str, Any]:
+    """Mean and largest difference to the plain implementation, by name of the optimisation, in 255ths."""
+    pictures: dict[str, np.ndarray] = {}
+    try:
+        for name in ["None", *(each.title() for each in sd_hijack.optimizers)]:
+            sd_hijack.model_hijack.apply_optimizations(name)
+            pictures[name] = translate(sampler="Euler").astype(int)
+    finally:
+        sd_hijack.model_hijack.apply_optimizations()
+    base = pictures.pop("None")
+    return {
+        name: {"mean": float(np.abs(p - base).mean()), "max": int(np.abs(p - base).max())}
+        for name, p in pictures.items()
+    }
+
+
+def row_layouts() -> dict[str, Any]:
+    """Rows of the U-Net's calls differ; results must not. Mean difference to the usual layout, in 255ths."""
+    usual = translate(sampler="Euler").astype(int)
+    split = translate({"batch_cond_uncond": False}, sampler="Euler").astype(int)
+    return {"batch_cond_uncond off": float(np.abs(split - usual).mean())}
+
+
+def unusual_prompts() -> dict[str, Any]:
+    """Prompts of unequal length, AND, and merged tokens run to their end."""
+    long_prompt = " ".join(["an oil painting of a face with thick strokes,"] * 12)
+    results = {
+        "long": translate(prompt=long_prompt),
+        "and": translate(prompt="an oil painting AND a face"),
+        "tomesd": translate({"token_merging_ratio": 0.4}),
+        "skip_early_cond": translate({"skip_early_cond": 0.3}),
+    }
+    return {name: list(pictures.shape) for name, pictures in results.items()}
