@@ -35,7 +35,7 @@ def sample_ddim(
         timesteps: ascending, integer.
         alphas_cumprod: of every training timestep.
     """
-    alphas = alphas_cumprod[timesteps.to(alphas_cumprod.device)].double()
+    alphas = alphas_cumprod.cpu()[timesteps.cpu()].double()  # MPS has no float64
     batch = x.new_ones(x.shape[0])
     for i, index in enumerate(range(len(timesteps) - 1, 0, -1)):
         a_t, a_prev = float(alphas[index]), float(alphas[index - 1])
