@@ -20,10 +20,8 @@ from rerender.stages.keys import render_keys
 from rerender.stages.propagation import propagate
 from rerender.video.write import open_writer
 
-STEPS = 20
 STRENGTH = 0.5
 COMMON: dict[str, Any] = {
-    "steps": STEPS,
     "cfg_scale": 2.5,
     "denoising_strength": STRENGTH,
     "seed": 1,
@@ -86,7 +84,9 @@ def render(case: Case, method: str, host: Host) -> Output:
     """Render a clip with one of `METHODS`, through the stages of an ordinary run in a temporary project."""
     with tempfile.TemporaryDirectory() as folder:
         video, selection = _source(case, Path(folder))
-        settings = make_settings({**COMMON, "prompt": case.prompt, **selection, **METHODS[method]()})
+        settings = make_settings(
+            {**COMMON, "steps": case.steps, "prompt": case.prompt, **selection, **METHODS[method]()}
+        )
         return _run(Path(folder) / "project", video, settings, host)
 
 

