@@ -31,9 +31,12 @@ class FlowChain:
         self._chained = FlowPair(forward=still, backward=still)
         self._steps = 0
 
-    def advance(self, frame: UInt8Array) -> None:
-        """Go on to the next frame of the clip: two flows between neighbours."""
-        step = bidirectional(self._estimator, frame, self._current)
+    def advance(self, frame: UInt8Array, step: FlowPair | None = None) -> None:
+        """Go on to the next frame of the clip: two flows between neighbours.
+
+        step: flow frame → current (forward) and back, where it is known already.
+        """
+        step = step or bidirectional(self._estimator, frame, self._current)
         self._chained = FlowPair(
             forward=compose_flow(step.forward, self._chained.forward),
             backward=compose_flow(self._chained.backward, step.backward),

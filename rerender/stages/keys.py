@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -94,11 +95,21 @@ class _Loop:
                 self.meter.advance_to(round(base + min(1.0, done / total), 3))
 
         render: Callable[..., KeyFrame] = self.translator.render_first if is_anchor else self.translator.render_next
-        picture = self.source.frame(self.position[frame])
+        picture = self._follow_to(frame)
         key = render(frame, picture, seed_offset=revision, on_step=on_step, cancelled=self.run.cancelled)
         if report:
             self.meter.advance_to(round(base) + 1)
         return key
+
+    def _follow_to(self, frame: int) -> np.ndarray:
+        """Let the translator see every frame on the way to key frame `frame`; gives that frame."""
+        reached = self.translator.reached
+        start = self.position[frame] if reached is None else self.position[reached] + 1
+        stop = self.position[frame]
+        for place, picture in self.source.read(range(start, stop)):
+            self.run.check_cancelled()
+            self.translator.follow(self.run.plan.frames[place], picture)
+        return self.source.frame(stop)
 
     def _bring_references(self, shot: tuple[int, ...], place: int, *, is_redo: bool) -> None:
         """Make the translator hold what it held after the key frame before."""

@@ -13,11 +13,12 @@ from rerender.diffusion.bank import FeatureSlot
 from rerender.errors import RerenderError
 from rerender.host import Host, OnStep, RenderRequest
 from rerender.motion.flow import FlowEstimator
-from rerender.motion.occlusion import correspond
 from rerender.settings import Settings
 from rerender.translate.frames import KeyFrame, Link, Reference
 from rerender.translate.rendering import Rendering
 from rerender.translate.state import VERSION, Tensors, check_version, pack, unpack
+from rerender.translate.timeline import parse_timeline, prompt_at
+from rerender.translate.tracks import Tracks
 
 Cancelled = Callable[[], bool]
 
@@ -29,13 +30,18 @@ class Translator:
         host: renders single pictures.
         settings: of the run, with a seed that is drawn already (not -1).
         estimator: optical flow between source frames.
+
+    Raises:
+        UserError: the prompt timeline cannot be read.
     """
 
     def __init__(self, host: Host, settings: Settings, estimator: FlowEstimator) -> None:
+        parse_timeline(settings.prompt_timeline)
         self.host, self.settings, self.estimator = host, settings, estimator
         self._anchor: Reference | None = None
         self._previous: Reference | None = None
         self._spare: FeatureSlot | None = None
+        self._tracks = Tracks(estimator)
         self._keys = 0
         self._torn = False
 
@@ -54,7 +60,24 @@ class Translator:
         for slot in self._slots():
             slot.clear()
         self._anchor = self._previous = self._spare = None
+        self._tracks.keep()
         self._keys, self._torn = 0, False
+
+    @property
+    def reached(self) -> int | None:
+        """Source frames behind this one are to be given to `follow` before the next `render_next`; None: none yet."""
+        return self._tracks.reached
+
+    def follow(self, index: int, picture: np.ndarray) -> None:
+        """Take note of a source frame between key frames, so that motion is followed through it.
+
+        Not required, but over long distances flow is far better for it.
+
+        Args:
+            index: frame number in the source; ascending.
+            picture: source frame, uint8 RGB (H, W, 3).
+        """
+        self._tracks.follow(index, picture)
 
     @property
     def feature_bytes(self) -> int:
@@ -86,6 +109,7 @@ class Translator:
         rendering = self._rendering(index, picture, seed_offset, [], record=FeatureSlot(self.host.device))
         rendering.run(on_step, cancelled)
         self._anchor = self._previous = rendering.as_reference()
+        self._tracks.begin(index, picture)
         self._keys = 1
         return _finish(rendering, started, is_anchor=True, visible={})
 
@@ -107,7 +131,8 @@ class Translator:
         """
         anchor, previous = self._references()
         started = time.perf_counter()
-        links = self._links(picture, anchor, previous)
+        self._tracks.follow(index, picture)
+        links = self._links(anchor, previous)
         seconds = time.perf_counter() - started
         visible = {"previous": links[0].correspondence.visible_share, "anchor": links[-1].correspondence.visible_share}
         is_anchor = visible["anchor"] < self.settings.reanchor_below
@@ -117,6 +142,7 @@ class Translator:
         rendering.run(on_step, cancelled)
         self._torn = False
         self._advance(rendering.as_reference(), is_anchor)
+        self._track_references()
         return _finish(rendering, started, is_anchor=is_anchor, visible=visible)
 
     def adopt(self, index: int, picture: np.ndarray) -> None:
@@ -156,6 +182,8 @@ class Translator:
     ) -> None:
         """Go on from what `state` returned.
 
+        The frames behind `reached` are to be given to `follow` again.
+
         Args:
             pictures, sources: renderings and source frames by frame number, which take the place of the stored ones.
 
@@ -176,6 +204,7 @@ class Translator:
             reference.picture = (pictures or {}).get(reference.index, reference.picture)
             reference.source = (sources or {}).get(reference.index, reference.source)
         self._anchor, self._previous, self._keys = anchor, previous, int(meta["keys"])
+        self._track_references()
 
     def _references(self) -> tuple[Reference, Reference]:
         if self._torn:
@@ -184,10 +213,16 @@ class Translator:
             raise RerenderError("A shot begins with render_first.")
         return self._anchor, self._previous
 
-    def _links(self, picture: np.ndarray, anchor: Reference, previous: Reference) -> list[Link]:
+    def _links(self, anchor: Reference, previous: Reference) -> list[Link]:
         """Previous, then anchor, each once."""
         references = [anchor] if previous is anchor else [previous, anchor]
-        return [Link(each, correspond(self.estimator, picture, each.source)) for each in references]
+        return [Link(each, self._tracks.correspond(each.index)) for each in references]
+
+    def _track_references(self) -> None:
+        anchor, previous = self._references()
+        self._tracks.keep(anchor.index, previous.index)
+        for reference in (anchor, previous):
+            self._tracks.begin(reference.index, reference.source)
 
     def _rendering(
         self, index: int, picture: np.ndarray, seed_offset: int, links: list[Link], record: FeatureSlot | None
@@ -238,7 +273,7 @@ def request_for(settings: Settings, index: int, picture: np.ndarray, seed_offset
     seed = settings.seed + seed_offset + (index if settings.seed_mode == "per_frame" else 0)
     return RenderRequest(
         picture=picture,
-        prompt=settings.prompt,
+        prompt=prompt_at(parse_timeline(settings.prompt_timeline), index, settings.prompt),
         negative_prompt=settings.negative_prompt,
         sampler=settings.sampler,
         scheduler=settings.scheduler,
