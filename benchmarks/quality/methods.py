@@ -25,11 +25,10 @@ COMMON: dict[str, Any] = {
     "cfg_scale": 2.5,
     "denoising_strength": STRENGTH,
     "seed": 1,
-    "key_interval": 10,
     "limit_long_side": 0,
     "keep_state": False,
 }
-"""What the demo checkpoint's card recommends; K = 10 is the reference's default."""
+"""What the demo checkpoint's card recommends."""
 
 
 def per_frame() -> dict[str, Any]:

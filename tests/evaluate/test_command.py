@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 import weakref
 from fractions import Fraction
 from pathlib import Path
@@ -248,3 +251,24 @@ def test_memory_does_not_grow_with_the_length_of_the_clip():
         most.append((source.most, result.most))
     assert most[0] == most[1]
     assert max(most[1]) <= 5
+
+
+def test_another_machines_arithmetic_gives_the_same_figures(tmp_path: Path):
+    """The same clip with the vector instructions of OpenCV and NumPy switched off."""
+    code = (
+        "import json, sys; from tests.evaluate.cases import noisy, panning\n"
+        "from rerender.evaluate.command import evaluate\n"
+        "clip = panning(3, size=(48, 64)); figures = evaluate(clip, noisy(clip, 4), semantic=False)\n"
+        "print(json.dumps(figures.results[0].summary()))"
+    )
+    plain = {
+        "OPENCV_CPU_DISABLE": "SSE4_1,AVX,AVX2,FP16,FMA3",
+        "OPENCV_IPP": "disabled",
+        "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3",
+    }
+    results = []
+    for extra in ({}, plain):
+        command_line = [sys.executable, "-W", "ignore", "-c", code]
+        done = subprocess.run(command_line, env=os.environ | extra, capture_output=True, text=True, check=True)
+        results.append(json.loads(done.stdout.splitlines()[-1]))
+    assert results[1] == pytest.approx(results[0], rel=1e-3, nan_ok=True)
