@@ -7,6 +7,7 @@ autoencoder with one latent for 8x8 pixels. A look moves nothing: edges stay whe
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from rerender.errors import UserError
 
 Frame = NDArray[np.uint8]
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 
 TILE = 16
 """Side of a mosaic tile in pixels."""
@@ -30,7 +31,7 @@ def _frame(picture: Array) -> Frame:
 
 
 def _luma(picture: Array) -> Array:
-    return picture @ np.float32([0.299, 0.587, 0.114])
+    return picture @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def _blur(picture: Array, sigma: float) -> Array:
@@ -49,12 +50,12 @@ def _smooth(picture: Array, radius: float, tone: float = 0.15, passes: int = 2) 
     return picture
 
 
-def _edges(picture: Array, sigma: float = 1.5) -> Array:
+def _edges(picture: Array, sigma: float = 1.6) -> Array:
     """Edge strength in [0, 1], lines about 4 px wide: the largest colour gradient, compressed."""
     soft = _blur(picture, sigma)
     gx, gy = cv2.Sobel(soft, -1, 1, 0, scale=0.25), cv2.Sobel(soft, -1, 0, 1, scale=0.25)
     strength = np.sqrt(gx**2 + gy**2).max(axis=-1)
-    return np.clip((strength - 0.012) / 0.07, 0, 1)
+    return np.clip((strength - 0.022) / 0.07, 0, 1)
 
 
 def _gradient_map(tone: Array, stops: list[tuple[float, tuple[float, float, float]]]) -> Array:
@@ -79,14 +80,16 @@ def _pencil(picture: Array) -> Array:
     """Graphite on white paper: grey outlines, and light shading of the dark parts."""
     tone = _luma(picture)
     shade = 1 - 0.38 * np.clip(0.75 - _blur(tone, 2), 0, 1) / 0.75
-    return _gradient_map(np.clip(shade - 0.72 * _edges(picture, 1.2), 0, 1), [(0, (0.1, 0.1, 0.11)), (1, (0.97, 0.96, 0.94))])
+
+    drawn = np.clip(shade - 0.72 * _edges(picture, 1.2), 0, 1)
+    return _gradient_map(drawn, [(0, (0.1, 0.1, 0.11)), (1, (0.97, 0.96, 0.94))])
 
 
 def _oil(picture: Array) -> Array:
     """Thick, warm paint: flat dabs (Kuwahara filter) with light caught on their upper left sides."""
     dabs = _saturate(_kuwahara(picture, 5), 1.45)
-    warm = np.clip(dabs * np.float32([1.1, 0.92, 0.62]) + np.float32([0.06, 0.02, 0.0]), 0, 1)
-    relief = cv2.filter2D(_luma(dabs), -1, np.float32([[-1, -1, 0], [-1, 0, 1], [0, 1, 1]]) / 3)
+    warm = np.clip(dabs * np.array([1.1, 0.92, 0.62], np.float32) + np.array([0.06, 0.02, 0.0], np.float32), 0, 1)
+    relief = cv2.filter2D(_luma(dabs), -1, np.array([[-1, -1, 0], [-1, 0, 1], [0, 1, 1]], np.float32) / 3)
     return np.clip(warm + 0.9 * _blur(relief, 1.0)[..., None], 0, 1)
 
 
@@ -98,7 +101,7 @@ def _kuwahara(picture: Array, radius: int) -> Array:
     half = radius // 2 + radius % 2
     best, chosen = np.full(variance.shape, np.inf, np.float32), mean.copy()
     for dy, dx in ((-half, -half), (-half, half), (half, -half), (half, half)):
-        shift = np.float32([[1, 0, dx], [0, 1, dy]])
+        shift = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
         size = (picture.shape[1], picture.shape[0])
         v = cv2.warpAffine(variance, shift, size, borderMode=cv2.BORDER_REPLICATE)
         m = cv2.warpAffine(mean, shift, size, borderMode=cv2.BORDER_REPLICATE)
@@ -112,7 +115,7 @@ def _watercolour(picture: Array) -> Array:
     wash = _smooth(picture, 6)
     pale = 0.42 + 0.58 * _saturate(wash, 1.5)
     rim = np.clip(_edges(wash, 2.0) - 0.2, 0, 1)[..., None]
-    return np.clip(pale * (1 - 0.22 * rim) * np.float32([0.98, 1.0, 1.0]), 0, 1)
+    return np.clip(pale * (1 - 0.22 * rim) * np.array([0.98, 1.0, 1.0], np.float32), 0, 1)
 
 
 def _mosaic(picture: Array) -> Array:
@@ -144,7 +147,7 @@ def _neon(picture: Array) -> Array:
     hue = cv2.cvtColor(soft, cv2.COLOR_RGB2HSV)
     hue[..., 1], hue[..., 2] = 0.9, 1.0
     glow = cv2.cvtColor(hue, cv2.COLOR_HSV2RGB)
-    return np.clip(lines * glow + (1 - lines) * (0.02 + 0.10 * soft * np.float32([0.5, 0.4, 1.0])), 0, 1)
+    return np.clip(lines * glow + (1 - lines) * (0.02 + 0.10 * soft * np.array([0.5, 0.4, 1.0], np.float32)), 0, 1)
 
 
 def _comic(picture: Array) -> Array:

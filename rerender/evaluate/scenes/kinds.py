@@ -95,9 +95,7 @@ KINDS: tuple[str, ...] = tuple(MOVERS)
 FIRST_HELD_OUT_SEED = 9000
 """Seeds from here on never enter a training."""
 
-HELD_OUT: tuple[tuple[str, int], ...] = tuple(
-    (kind, FIRST_HELD_OUT_SEED + n) for n in range(2) for kind in KINDS
-)
+HELD_OUT: tuple[tuple[str, int], ...] = tuple((kind, FIRST_HELD_OUT_SEED + n) for n in range(2) for kind in KINDS)
 """(kind, seed) of the scenes that reports measure on."""
 
 
@@ -138,13 +136,13 @@ def _shot(rng: Rng, kind: str, size: tuple[int, int]) -> Shot:
     ground = str(rng.choice(list(textures.BACKGROUNDS)))
     middle = ((size[1] - 1) / 2, (size[0] - 1) / 2)
     ground_path = replace(ground_path, centre=middle, angle=float(rng.uniform(-0.15, 0.15)), scale=unit)
-    layers = [Layer(ground, textures.background(ground, rng), ground_path)]
+    layers = [Layer(ground, textures.for_scale(textures.background(ground, rng), unit), ground_path)]
     colours = rng.choice(list(textures.COLOURS), count, replace=False)
     for path, colour, place in zip(paths, colours, _places(rng, count, size), strict=True):
         outline = str(rng.choice(list(SHAPES)))
         path = replace(path, centre=place, angle=float(rng.uniform(-0.4, 0.4)), scale=unit)
         radius = float(rng.uniform(58, 80) if count == 1 else rng.uniform(32, 50))
-        skin = textures.surface(str(colour), rng)
+        skin = textures.for_scale(textures.surface(str(colour), rng), unit)
         layers.append(Layer(f"{colour} {outline}", skin, path, outline, radius))
     light = _changing_light(rng) if kind == "lighting" else None
     # Nearest first: what a viewer would name first.

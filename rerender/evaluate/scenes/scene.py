@@ -80,7 +80,11 @@ class Scene:
     @cached_property
     def frames(self) -> list[Frame]:
         """The frames, uint8 RGB (H, W, 3)."""
-        return [self._render(i) for i in range(len(self))]
+        return [self.frame(i) for i in range(len(self))]
+
+    def frame(self, i: int) -> Frame:
+        """Frame i alone, rendered anew at each call."""
+        return self._render(i)
 
     @cached_property
     def labels(self) -> list[NDArray[np.int64]]:

@@ -7,11 +7,13 @@ an autoencoder finds nothing that a photograph would not have.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 
 TILE = 512
 """Side of every texture in pixels; textures repeat with this period in both directions."""
@@ -44,9 +46,9 @@ def noise(rng: np.random.Generator, slope: float = 1.5, stretch: tuple[float, fl
 
 def _mix(colour: tuple[float, float, float], *terms: tuple[Array, tuple[float, float, float]]) -> Array:
     """A base colour plus fields times colour directions, clipped to [0, 1]; (TILE, TILE, 3)."""
-    picture = np.broadcast_to(np.float32(colour), (TILE, TILE, 3)).copy()
+    picture = np.broadcast_to(np.array(colour, np.float32), (TILE, TILE, 3)).copy()
     for field, direction in terms:
-        picture += field[..., None] * np.float32(direction)
+        picture += field[..., None] * np.array(direction, np.float32)
     return np.clip(picture, 0, 1)
 
 
@@ -88,7 +90,7 @@ def _bricks(rng: np.random.Generator) -> Array:
     tones = rng.normal(0, 1, (TILE // height, TILE // width + 1)).astype(np.float32)
     tone = tones[rows // height, shifted // width % (TILE // width)]
     wall = _mix((0.58, 0.28, 0.20), (tone, (0.06, 0.04, 0.03)), (noise(rng, 1.5), (0.05, 0.04, 0.04)))
-    return wall + mortar[..., None] * (np.float32((0.70, 0.67, 0.62)) - wall)
+    return wall + mortar[..., None] * (np.array((0.70, 0.67, 0.62), np.float32) - wall)
 
 
 def _wood(rng: np.random.Generator) -> Array:
@@ -104,9 +106,7 @@ def _clouds(rng: np.random.Generator) -> Array:
 
 def _stone(rng: np.random.Generator) -> Array:
     cracks = np.exp(-((noise(rng, 2.0) / 0.12) ** 2)).astype(np.float32)
-    return _mix(
-        (0.54, 0.53, 0.51), (noise(rng, 1.5), (0.08, 0.08, 0.08)), (cracks, (-0.22, -0.22, -0.22))
-    )
+    return _mix((0.54, 0.53, 0.51), (noise(rng, 1.5), (0.08, 0.08, 0.08)), (cracks, (-0.22, -0.22, -0.22)))
 
 
 def _tiles(rng: np.random.Generator) -> Array:
@@ -161,7 +161,17 @@ def surface(colour: str, rng: np.random.Generator) -> Array:
     return _mix(base, (marks, (mark, mark, mark)), (grain, (0.04, 0.04, 0.04)), (shade, (0.06, 0.06, 0.06)))
 
 
-def sample(texture: Array, x: Array, y: Array) -> Array:
+def for_scale(texture: Array, scale: float) -> Array:
+    """The texture blurred as far as being shown at `scale` < 1 needs, so that it does not alias."""
+    if scale >= 1:
+        return texture
+    sigma = 0.45 * (scale**-2 - 1) ** 0.5
+    margin = min(TILE, int(4 * sigma) + 1)
+    wrapped = cv2.copyMakeBorder(texture, margin, margin, margin, margin, cv2.BORDER_WRAP)
+    return cv2.GaussianBlur(wrapped, (0, 0), sigma)[margin:-margin, margin:-margin]
+
+
+def sample(texture: Array, x: NDArray[Any], y: NDArray[Any]) -> Array:
     """The texture at real coordinates (bilinear, periodic): x and y (H, W) to (H, W, 3).
 
     Written out because `cv2.remap` rounds coordinates to 1/32 pixel, which an exact flow must not be judged by.
