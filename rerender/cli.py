@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     info.add_argument("video", type=Path, metavar="VIDEO")
     info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(function=_info)
+    _add_evaluate(commands)
     settings = commands.add_parser("settings", help="list all settings, as a table and as JSON Schema")
     settings.add_argument("--format", choices=("both", "table", "json"), default="both")
     settings.set_defaults(function=_settings)
@@ -75,6 +76,14 @@ def _add_propagate(commands: Any) -> None:
     )
     _add_common(propagate)
     propagate.set_defaults(function=_propagate)
+
+
+def _add_evaluate(commands: Any) -> None:
+    from rerender.evaluate import cli
+
+    evaluate = commands.add_parser("evaluate", help="measure how consistent a result is")
+    cli.add_arguments(evaluate)
+    evaluate.set_defaults(function=lambda options, reporter, cancelled: cli.run(options))
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from rerender.settings import schema
 from rerender.video.probe import probe
 from rerender.video.write import open_writer
 
+ROOT = Path(__file__).parent.parent
 SIZE = (48, 32)
 
 
@@ -207,3 +210,9 @@ def test_settings_prints_table_and_json_schema(capsys: pytest.CaptureFixture[str
     table, _, document = capsys.readouterr().out.partition("\n\n")
     assert len(table.splitlines()) == len(schema()) + 2
     assert set(json.loads(document)["properties"]) == set(schema())
+
+
+def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:
+    code = "import sys, rerender.cli as c; c.build_parser(); print([m for m in ('torch', 'numba') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"

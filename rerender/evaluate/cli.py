@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from rerender.evaluate.command import evaluate
 from rerender.motion.flow import flow_estimator_names
 
 
@@ -32,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, write what was asked for, and print the table; returns the exit status."""
+    from rerender.evaluate.command import evaluate  # scipy and more: not for those who only want the usage
+
     to_screen = args.json == "-"
     with tqdm(unit="frame", disable=to_screen or not sys.stderr.isatty(), leave=False) as bar:
 
