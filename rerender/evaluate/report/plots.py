@@ -87,7 +87,10 @@ def _frame_label(axes: _Axes, frame: int) -> str:
 
 
 def _frame_ticks(frames: int) -> list[int]:
-    return sorted({round((frames - 1) * share / 6) for share in range(7)})
+    """About six frame numbers at round distances, and the last one unless it would crowd."""
+    step = max(1, int(nice_ticks(0.0, float(frames - 1), 6)[1]))
+    ticks = list(range(0, frames, step))
+    return ticks if frames - 1 - ticks[-1] < 0.5 * step else [*ticks, frames - 1]
 
 
 def _path(axes: _Axes, index: int, values: Sequence[float]) -> str:
