@@ -31,8 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, write what was asked for, and print the table; returns the exit status."""
-    from rerender.evaluate.command import evaluate  # only here: the other commands start without it
-
     from rerender.evaluate.command import evaluate  # scipy and more: not for those who only want the usage
 
     to_screen = args.json == "-"
