@@ -13,6 +13,10 @@ import torch
 from rerender.errors import UserError
 
 _PICKLED = {".ckpt", ".pt", ".pth", ".bin"}
+_TRAINER_CALLBACKS = (
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "pytorch_lightning.callbacks.ModelCheckpoint",
+)
 _BLOCK = 1 << 20
 
 
@@ -95,9 +99,14 @@ def _read_safetensors(path: Path) -> Weights:
         ) from error
 
 
+class _TrainerCallback:
+    """Takes the place of a training callback that the first SD checkpoints hold beside their tensors."""
+
+
 def _read_pickled(path: Path) -> Weights:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(_TrainerCallback, name) for name in _TRAINER_CALLBACKS]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors, or is no checkpoint; it was not opened, because unpickling it could run "

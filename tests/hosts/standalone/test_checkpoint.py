@@ -6,6 +6,8 @@ import hashlib
 import logging
 import pickle
 import shutil
+import sys
+import types
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -179,6 +181,7 @@ FOREIGN: list[tuple[str, Iterable[tuple[str, tuple[int, ...]]]]] = [
     ("LoRA", [("lora_te1_text_model_encoder_layers_0_mlp_fc1.alpha", ())]),
     ("LoRA", [("unet.down_blocks.0.attentions.0.to_q.lora_A.weight", (4, 4))]),
     ("SDXL", [("conditioner.embedders.1.model.ln_final.weight", (1280,)), (_UNET + "label_emb.0.0.weight", (1,))]),
+    ("unCLIP", [("embedder.model.ln_final.weight", (768,)), (_UNET + "label_emb.0.0.weight", (1,))]),
     ("SDXL refiner", [("conditioner.embedders.0.model.ln_final.weight", (1280,))]),
     ("SD3", [(_UNET + "x_embedder.proj.weight", (1536, 16, 2, 2))]),
     ("SD3", [(_UNET + "joint_blocks.0.context_block.attn.qkv.weight", (1, 1))]),
@@ -255,6 +258,20 @@ def test_ckpt_gives_the_same_picture_as_safetensors(
     torch.save({"state_dict": state, "global_step": 7} if nested else state, path)
     expected = load_host(tiny_checkpoint, device="cpu").render(request_of(steps=1)).picture
     assert (load_host(path, device="cpu").render(request_of(steps=1)).picture == expected).all()
+
+
+def test_ckpt_with_the_trainers_callback_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sd-v1-4.ckpt and its like hold the class of a pytorch_lightning callback as a key; it is never needed."""
+    name = "pytorch_lightning.callbacks.model_checkpoint"
+    module = types.ModuleType(name)
+    callback = type("ModelCheckpoint", (), {"__module__": name})
+    monkeypatch.setattr(module, "ModelCheckpoint", callback, raising=False)
+    for place in ("pytorch_lightning", "pytorch_lightning.callbacks", name):
+        monkeypatch.setitem(sys.modules, place, module)
+    path = tmp_path / "first.ckpt"
+    torch.save({"state_dict": {"a": torch.ones(2)}, "callbacks": {callback: {"best": torch.ones(())}}}, path)
+    monkeypatch.undo()
+    assert read_weights(path)["a"].tolist() == [1, 1]
 
 
 class _Harmful:
