@@ -67,7 +67,9 @@ def flicker_residual(
 
     previous, following: luma (H, W) already carried along the flow onto the current frame; current: its luma.
     """
-    residual = np.asarray(current, np.float64) - 0.5 * (np.asarray(previous, np.float64) + following)
+    residual = np.asarray(current, np.float64) - 0.5 * (
+        np.asarray(previous, np.float64) + np.asarray(following, np.float64)
+    )
     return float(np.sqrt(2.0 / 3.0 * masked_mean(residual**2, visible)))
 
 
