@@ -13,10 +13,10 @@ import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FLAGS = (
-    "--skip-prepare-environment --skip-python-version-check --skip-torch-cuda-test --skip-version-check "
-    "--use-cpu all --no-half --no-download-sd-model --do-not-download-clip --api"
-).split()
+FLAGS = [
+    *("--skip-prepare-environment", "--skip-python-version-check", "--skip-torch-cuda-test", "--skip-version-check"),
+    *("--use-cpu", "all", "--no-half", "--no-download-sd-model", "--do-not-download-clip", "--api"),
+]
 
 
 def start_webui() -> None:
@@ -25,7 +25,7 @@ def start_webui() -> None:
     sys.path.insert(0, str(folder))
     sys.path.append(str(ROOT))
     sys.argv = ["launch.py", *FLAGS]
-    from modules import launch_utils  # noqa: F401  (reads the flags)
+    from modules import launch_utils  # noqa: F401, I001  (first of all: reads the flags)
     from modules import initialize
 
     initialize.imports()

@@ -31,7 +31,7 @@ class WebuiHost:
         infotext: generation parameters of the picture rendered last, as the webui writes them into files.
 
     Raises:
-        UserError: this is no webui, or no checkpoint, that the method can work with.
+        Unsupported: this is no webui, or no checkpoint, that the method can work with.
     """
 
     def __init__(self, template: Any = None) -> None:
@@ -121,6 +121,8 @@ _STORAGE_ONLY = tuple(getattr(torch, name) for name in ("float8_e4m3fn", "float8
 def _process(p: Any) -> Any:
     if _stopped():
         raise Interrupted
+    # One picture of a run of unknown length: the webui's progress bar must not pass its end.
+    shared.state.job_count = max(shared.state.job_count, shared.state.job_no + 1)
     try:
         return processing.process_images(p)
     except devices.NansException as error:
@@ -166,5 +168,5 @@ def _posterior_means() -> Iterator[None]:
     try:
         yield
     finally:
-        for kind, original in zip(classes, originals):
+        for kind, original in zip(classes, originals, strict=True):
             kind.sample = original

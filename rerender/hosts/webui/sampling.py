@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import k_diffusion.sampling
 import numpy as np
@@ -135,7 +135,7 @@ def describe(
             f"The sampler {name!r} has no fixed number of steps, so key frames cannot be kept in line with each other.",
             hint="Choose another sampler.",
         )
-    form = "timestep" if hasattr(model, "alphas") else "sigma"
+    form: Literal["sigma", "timestep"] = "timestep" if hasattr(model, "alphas") else "sigma"
     alphas_cumprod = shared.sd_model.alphas_cumprod.detach().float()
     rehearsal = _Rehearsal(function, args, kwargs, alphas_cumprod.cpu(), follows_callback=form == "timestep")
     try:

@@ -1,0 +1,121 @@
+"""What the webui is told: the settings page, the routes and the tab."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from modules import paths, script_callbacks, sd_samplers, sd_schedulers, shared
+
+from rerender.errors import RerenderError
+from rerender.hosts.webui.access import dependencies
+from rerender.hosts.webui.session import webui_session
+from rerender.hosts.webui.support import check_model, check_webui
+from rerender.ui.api import Access, make_router
+from rerender.ui.jobs import Jobs
+from rerender.ui.panel import Surroundings, build_panel
+
+_SECTION = ("rerender", "Rerender A Video")
+_jobs: Jobs | None = None
+_lock = threading.Lock()
+
+
+def register() -> None:
+    """Add the callbacks; the webui clears them before it runs its scripts again."""
+    script_callbacks.on_ui_settings(add_settings)
+    script_callbacks.on_app_started(add_routes)
+    script_callbacks.on_ui_tabs(make_tab)
+
+
+def add_settings() -> None:
+    """The settings page."""
+    options = {
+        "rerender_folder": shared.OptionInfo(
+            "", "Folder of jobs and results (empty: outputs/rerender)", section=_SECTION
+        ),
+        "rerender_video_folders": shared.OptionInfo(
+            "", "Folders whose videos may be named by path, separated by commas", section=_SECTION
+        ),
+        "rerender_upload_limit_mb": shared.OptionInfo(
+            2048, "Largest upload by API, in MB", gr.Number, {"precision": 0}, section=_SECTION
+        ),
+    }
+    for name, info in options.items():
+        info.restrict_api = name != "rerender_upload_limit_mb"  # an API client must not open folders to itself
+        shared.opts.add_option(name, info)
+    shared.opts.restricted_opts.update({"rerender_folder", "rerender_video_folders"})
+
+
+def root() -> Path:
+    """The folder of all jobs."""
+    named = shared.opts.data.get("rerender_folder", "")
+    return Path(named) if named else Path(paths.data_path) / "outputs" / "rerender"
+
+
+def jobs() -> Jobs:
+    """The jobs of this process; made on first use, so that starting the webui costs nothing."""
+    global _jobs
+    with _lock:
+        if _jobs is None:
+            _jobs = Jobs(root() / "jobs", webui_session, one_process=True)
+        return _jobs
+
+
+def access() -> Access:
+    """What requests may reach, by the settings page."""
+    return Access(
+        uploads=root() / "uploads",
+        folders=_video_folders,
+        upload_limit=lambda: int(shared.opts.data.get("rerender_upload_limit_mb", 2048)) * 2**20,
+        check_host=check_host,
+    )
+
+
+def check_host() -> None:
+    """Refuse what the method cannot work with; loads no checkpoint.
+
+    Raises:
+        Unsupported: another host, or a checkpoint without the U-Net of the original code.
+    """
+    check_webui()
+    from modules.sd_models import model_data
+
+    if model_data.sd_model is not None:
+        check_model(model_data.sd_model)
+
+
+def _video_folders() -> list[Path]:
+    if shared.cmd_opts.hide_ui_dir_config:
+        return []
+    named = str(shared.opts.data.get("rerender_video_folders", "")).split(",")
+    return [Path(folder.strip()) for folder in named if folder.strip()]
+
+
+def add_routes(demo: Any, app: Any) -> None:
+    """Mount /rerender/v1, and let jobs go on that were waiting when the webui was ended."""
+    app.include_router(make_router(jobs(), access(), dependencies(app)))
+
+
+def make_tab() -> list[tuple[Any, str, str]]:
+    """The tab, or what it says where the method cannot work."""
+    with gr.Blocks(analytics_enabled=False) as page:
+        try:
+            check_webui()
+        except RerenderError as error:
+            gr.HTML(f"<p>{error.message} {error.hint}</p>")
+        else:
+            build_panel(surroundings())
+    return [(page, "Rerender", "rerender")]
+
+
+def surroundings() -> Surroundings:
+    """What the panel shows of this webui."""
+    return Surroundings(
+        jobs=jobs,
+        access=access(),
+        samplers=[sampler.name for sampler in sd_samplers.visible_samplers() if sampler.name != "DPM adaptive"],
+        schedulers=[scheduler.label for scheduler in sd_schedulers.schedulers],
+        paths_allowed=not shared.cmd_opts.hide_ui_dir_config,
+    )

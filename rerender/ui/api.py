@@ -1,0 +1,243 @@
+"""The HTTP API under /rerender/v1: settings, uploads, jobs, results.
+
+Endpoints are plain functions, which FastAPI runs in threads, so none of them blocks the event loop; only the upload is
+asynchronous, because it streams.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, JSONResponse
+
+from rerender._pydantic import BaseModel, Extra, Field
+from rerender.errors import RerenderError, UserError
+from rerender.settings import json_schema
+from rerender.ui.jobs import Job, Jobs
+from rerender.ui.places import TooLarge, confined, safe_name
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "/rerender/v1"
+
+
+class Submission(BaseModel):
+    """A new job.
+
+    video: name of an upload, or a path in one of the allowed folders. options: for the host; in the webui
+    `{"styles": [...], "alwayson_scripts": {...}}` as in its own API.
+    """
+
+    video: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    stage: str = "all"
+    format: str = "mp4"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    class Config:  # noqa: D106
+        extra = Extra.forbid
+
+
+class Again(BaseModel):
+    """What is different when a job is taken up again."""
+
+    settings: dict[str, Any] = Field(default_factory=dict)
+    stage: str | None = None
+    format: str | None = None
+    options: dict[str, Any] | None = None
+    redo: list[int] = Field(default_factory=list)
+
+    class Config:  # noqa: D106
+        extra = Extra.forbid
+
+
+@dataclass(frozen=True)
+class Access:
+    """What requests may reach.
+
+    Attributes:
+        uploads: where uploaded videos go; also an allowed folder.
+        folders: further folders whose videos may be named, asked for at each request.
+        upload_limit: largest upload in bytes, asked for at each request.
+        check_host: raises a UserError where the host cannot render at all.
+    """
+
+    uploads: Path
+    folders: Callable[[], list[Path]] = lambda: []
+    upload_limit: Callable[[], int] = lambda: 2 * 2**30
+    check_host: Callable[[], None] = lambda: None
+
+
+def error_response(error: Exception) -> JSONResponse:
+    """The status and body of an error: {"error", "hint"}."""
+    if isinstance(error, RerenderError):
+        status = getattr(error, "http_status", 422 if isinstance(error, UserError) else 500)
+        return JSONResponse({"error": error.message, "hint": error.hint}, status_code=status)
+    logger.exception("request failed", exc_info=error)
+    return JSONResponse({"error": f"{type(error).__name__}: {error}", "hint": ""}, status_code=500)
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """A job as the API shows it: without paths of this machine."""
+    shown = asdict(job)
+    shown["video"] = Path(job.video).name
+    shown["result"] = bool(shown.pop("output"))
+    return shown
+
+
+def make_router(jobs: Jobs, access: Access, dependencies: list[Any] | None = None) -> APIRouter:
+    """All routes.
+
+    Args:
+        dependencies: FastAPI dependencies of every route, such as the one that asks for credentials.
+    """
+    router = APIRouter(prefix=PREFIX, dependencies=dependencies or [], tags=["Rerender A Video"])
+    _add_jobs(router, jobs, access)
+    _add_files(router, jobs)
+    _add_upload(router, access)
+
+    @router.get("/settings")
+    def settings() -> dict[str, Any]:
+        """All settings as JSON Schema."""
+        return json_schema()
+
+    return router
+
+
+def _guarded(function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except Exception as error:
+        return error_response(error)
+
+
+def _add_jobs(router: APIRouter, jobs: Jobs, access: Access) -> None:
+    @router.post("/jobs")
+    def submit(request: Submission) -> Any:
+        """Queue a job."""
+
+        def work() -> dict[str, Any]:
+            if request.stage != "propagate":
+                access.check_host()
+            video = confined(request.video, [access.uploads, *access.folders()])
+            values = {"stage": request.stage, "format": request.format, "options": request.options}
+            return describe(jobs.submit(video, request.settings, **values))  # type: ignore[arg-type]
+
+        return _guarded(work)
+
+    @router.get("/jobs")
+    def listed() -> Any:
+        """All jobs, newest first."""
+        return [describe(job) for job in jobs.list()]
+
+    @router.get("/jobs/{job_id}")
+    def status(job_id: str) -> Any:
+        """State, progress with ETA, key frames so far."""
+        return _guarded(lambda: describe(jobs.get(job_id)))
+
+    @router.post("/jobs/{job_id}/cancel")
+    def cancel(job_id: str) -> Any:
+        """Stop within one step; what is finished is kept."""
+        return _guarded(lambda: describe(jobs.cancel(job_id)))
+
+    @router.post("/jobs/{job_id}/resume")
+    def resume(job_id: str, request: Again) -> Any:
+        """Take up a job: after a stop, for another stage, with other settings, or to redo key frames."""
+
+        def work() -> dict[str, Any]:
+            values = {"stage": request.stage, "format": request.format, "options": request.options}
+            redo = tuple(request.redo)
+            return describe(jobs.run_again(job_id, settings=request.settings, redo_frames=redo, **values))  # type: ignore[arg-type]
+
+        return _guarded(work)
+
+    @router.delete("/jobs/{job_id}")
+    def delete(job_id: str, delete_files: bool = False) -> Any:
+        """Remove a job with its files; only with delete_files=true."""
+
+        def work() -> dict[str, Any]:
+            if not delete_files:
+                raise UserError("This removes the job and all its files.", hint="Say so with delete_files=true.")
+            jobs.delete(job_id)
+            return {"deleted": job_id}
+
+        return _guarded(work)
+
+
+def _add_files(router: APIRouter, jobs: Jobs) -> None:
+    @router.get("/jobs/{job_id}/result")
+    def result(job_id: str) -> Any:
+        """The finished file."""
+        return _guarded(lambda: FileResponse(jobs.result_path(job_id), filename=jobs.result_path(job_id).name))
+
+    @router.get("/jobs/{job_id}/preview")
+    def preview(job_id: str) -> Any:
+        """The key frame that was finished last, PNG."""
+
+        def work() -> FileResponse:
+            frames = jobs.get(job_id).key_frames
+            return FileResponse(jobs.key_path(job_id, frames[-1] if frames else 0))
+
+        return _guarded(work)
+
+    @router.get("/jobs/{job_id}/keys/{frame}")
+    def key_frame(job_id: str, frame: int) -> Any:
+        """One key frame, PNG."""
+        return _guarded(lambda: FileResponse(jobs.key_path(job_id, frame)))
+
+
+def _add_upload(router: APIRouter, access: Access) -> None:
+    @router.post("/videos")
+    async def upload(request: Request, name: str = "video.mp4") -> Any:
+        """Store the request's body, raw, as a video; returns the name by which a job can use it."""
+        try:
+            return {"video": await _receive(request, access, name)}
+        except Exception as error:
+            return error_response(error)
+
+
+async def _receive(request: Request, access: Access, name: str) -> str:
+    limit = access.upload_limit()
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise _too_large(limit)  # before a byte of it is read
+    path = await run_in_threadpool(_free_path, access.uploads, safe_name(name))
+    size = 0
+    try:
+        with path.open("wb") as file:
+            async for block in request.stream():
+                size += len(block)
+                if size > limit:
+                    raise _too_large(limit)
+                await run_in_threadpool(file.write, block)
+        if not size:
+            raise UserError("The upload is empty.")
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
+    return path.name
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The upload is larger than {limit / 2**20:g} MB.", hint="The limit is one of the settings.")
+
+
+def _free_path(folder: Path, name: str) -> Path:
+    """A new, empty file: `name`, or with a number where that is taken."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted, number = Path(name), 1
+    while True:
+        path = folder / (name if number == 1 else f"{wanted.stem}-{number}{wanted.suffix}")
+        try:
+            path.open("xb").close()
+            return path
+        except FileExistsError:
+            number += 1
