@@ -1,6 +1,6 @@
 """The standalone host: Stable Diffusion 1.x and 2.x on the original `ldm` code, without a webui.
 
-Importing this package imports torch; `ldm` and transformers are imported when a checkpoint is opened.
+Importing this package imports torch; `ldm` is imported when a checkpoint is opened.
 """
 
 from __future__ import annotations
