@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import isnan
 from pathlib import Path
@@ -131,35 +132,33 @@ def evaluate(
     results = _open_results([result, *against], names)
     clip = open_clip(source, "source", results[0].size, start)
     count, note = check_lengths(clip, results)
-    masks = Masks(mask, clip.size, count, start)
     shot_starts = _shot_starts(source, clip, count)
     key_frames = listed_keys(keys, count) if keys is not None else shot_starts
     network = load_semantic() if semantic else None
-    measured = _measure(
-        Walk(clip, masks, _motion(source, flow), flow_estimator("dis_fast"), count, key_frames, shot_starts),
-        results,
-        network,
-        on_progress,
-    )
-    evaluation = Evaluation(
-        frames=count,
-        size=clip.size,
-        rate=clip.rate,
-        keys=key_frames,
-        shot_starts=shot_starts,
-        motion="exact" if isinstance(source, Scene) else flow,
-        source=measured[0],
-        results=measured[1:],
-        notes=_notes(note, keys is None, semantic and network is None),
-    )
-    if json_path is not None:
-        write_json(Path(json_path), evaluation.as_json())
-    if report_dir is not None:
-        from rerender.evaluate.report import write_report
+    motion: MotionSource = SceneMotion(source) if isinstance(source, Scene) else EstimatedMotion(flow_estimator(flow))
+    masks = Masks(mask, clip.size, count, start)
+    walk = Walk(clip, masks, motion, flow_estimator("dis_fast"), count, key_frames, shot_starts)
+    with ExitStack() as opened:
+        for each in (clip, *results):
+            opened.callback(each.close)
+        measured = _measure(walk, results, network, on_progress)
+        evaluation = Evaluation(
+            frames=count,
+            size=clip.size,
+            rate=clip.rate,
+            keys=key_frames,
+            shot_starts=shot_starts,
+            motion="exact" if isinstance(source, Scene) else flow,
+            source=measured[0],
+            results=measured[1:],
+            notes=_notes(note, keys is None, semantic and network is None),
+        )
+        if json_path is not None:
+            write_json(Path(json_path), evaluation.as_json())
+        if report_dir is not None:
+            from rerender.evaluate.report import write_report
 
-        write_report(evaluation, clip, results, _motion(source, flow), Path(report_dir))
-    for opened in (clip, *results):
-        opened.close()
+            write_report(evaluation, clip, results, motion, Path(report_dir))
     return evaluation
 
 
@@ -207,10 +206,6 @@ def _make_unique(clips: Sequence[Clip]) -> None:
 def _shot_starts(source: ClipLike, clip: Clip, count: int) -> list[int]:
     cuts = source.cuts if isinstance(source, Scene) else scene_cuts(read_ahead(clip, count))
     return sorted({0, *(cut for cut in cuts if cut < count)})
-
-
-def _motion(source: ClipLike, flow: str) -> MotionSource:
-    return SceneMotion(source) if isinstance(source, Scene) else EstimatedMotion(flow_estimator(flow))
 
 
 def _notes(length: str, keys_unknown: bool, semantic_missing: bool) -> list[str]:

@@ -28,6 +28,7 @@ class Limits:
     frozen_share: float = 0.25
     """Share of frames that hardly move although the source does."""
     sharpness: float = 0.6
+    """Times the source's, where that is below 1."""
     blur: float = 0.12
     """Above the blur effect of the source."""
     change: float = 4.0
@@ -106,7 +107,8 @@ def _frozen(result: ClipFigures, own: Mapping[str, float], limits: Limits) -> Fi
 
 
 def _blurred(own: Mapping[str, float], floor: Mapping[str, float], limits: Limits) -> Finding | None:
-    if own["sharpness"] < limits.sharpness:
+    # Motion blur and zooms change the source's own sharpness as well: only what goes beyond that is a fault.
+    if own["sharpness"] < limits.sharpness * min(1.0, _or(floor["sharpness"], 1.0)):
         return Finding("blurred", f"in-betweens have {own['sharpness']:.0%} of the key frames' detail")
     if own["blur"] > floor["blur"] + limits.blur:
         return Finding("blurred", f"blur effect {own['blur']:.2f}; source {floor['blur']:.2f}")
