@@ -5,7 +5,7 @@ from __future__ import annotations
 try:  # pydantic 2, and 1.10.17 or newer
     from pydantic.v1 import BaseModel, Extra, Field, ValidationError, root_validator, validator
 except ImportError:  # older 1.10
-    from pydantic import (  # type: ignore[no-redef,assignment]
+    from pydantic import (
         BaseModel,
         Extra,
         Field,
