@@ -80,7 +80,7 @@ class TerminalReporter:
         prefix = "" if error.exit_status == 130 else "error: "
         self._say(f"{prefix}{error.message}")
         if error.hint:
-            self._say(f"       {error.hint}")
+            self._say(f"{' ' * len(prefix)}{error.hint}")
 
     def close(self) -> None:
         """End the bar."""

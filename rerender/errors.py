@@ -28,5 +28,10 @@ class Interrupted(RerenderError):  # noqa: N818  (a request that was obeyed, not
 
     exit_status = 130
 
-    def __init__(self, message: str = "interrupted", *, hint: str = "") -> None:
+    def __init__(
+        self,
+        message: str = "Stopped.",
+        *,
+        hint: str = "Everything finished is kept; the same command goes on from here.",
+    ) -> None:
         super().__init__(message, hint=hint)

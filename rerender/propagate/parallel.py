@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import replace
+from multiprocessing.connection import wait as wait_for_exit
 
 import numpy as np
 import psutil
@@ -85,7 +88,8 @@ def _in_processes(
     flow: FlowEstimator | None,
     cancelled: Callable[[], bool] | None,
 ) -> Iterator[tuple[int, int, np.ndarray]]:
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_belong_to_parent)
     pending: deque[Future[list[tuple[int, np.ndarray]]]] = deque()
     number = 0
     try:
@@ -100,6 +104,19 @@ def _in_processes(
             number += 1
     finally:
         _stop(pool)
+
+
+def _belong_to_parent() -> None:
+    """In a worker: leave Ctrl-C to the parent, which ends its workers itself, and do not outlive it if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    wait_for_exit([sentinel])
+    os._exit(1)
 
 
 def _await(
