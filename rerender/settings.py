@@ -96,6 +96,11 @@ class GenerationSettings(_Section):
 
     prompt: str = _setting("", "first", "What the result should look like.")
     negative_prompt: str = _setting("", "first", "What to keep out of the picture.")
+    prompt_timeline: str = _setting(
+        "",
+        "first",
+        'Prompts from given frames on, such as "0: a meadow; 40: the meadow in snow"; before the first, prompt holds.',
+    )
     sampler: str = _setting("DPM++ 2M", "first", "Sampler, by the webui's name.")
     scheduler: str = _setting("Automatic", "first", "Noise schedule, by the webui's name.")
     steps: int = _setting(20, "first", "Sampling steps.", ge=1, le=150)
@@ -203,6 +208,9 @@ class ColorSettings(_Section):
     color_adain: bool = _setting(True, "keys", "Match the colour statistics of the anchor.")
     color_start: float = _setting(0.8, "keys", "Start, as a fraction of the steps that run.", ge=0.0, le=1.0)
     color_end: float = _setting(1.0, "keys", "End, as a fraction of the steps that run.", ge=0.0, le=1.0)
+    color_match: bool = _setting(
+        False, "keys", "Also match the finished picture's colour histogram to the anchor's, where both show the same."
+    )
 
 
 class PropagationSection(_Section):

@@ -154,5 +154,5 @@ class Estimates(Constraint):
         self.x0: dict[int, torch.Tensor] = {}
 
     def after(self, index: int, call: ModelCall, x0: torch.Tensor) -> None:
-        """Store a copy: the sampler's own tensor may still be moved."""
-        self.x0[index] = x0.detach().clone()
+        """Store a copy: the sampler's own tensor may still be moved. Contiguous, as it will be after a restart."""
+        self.x0[index] = x0.detach().clone(memory_format=torch.contiguous_format)

@@ -14,6 +14,7 @@ from rerender.diffusion.attention import cross_frame_attention
 from rerender.diffusion.bank import FeatureSlot, choose_location, estimate_bytes
 from rerender.diffusion.color import ColorAdaIN
 from rerender.diffusion.edits import Constraint, Estimates, edits
+from rerender.diffusion.lab import match_histograms
 from rerender.diffusion.layers import decoder_layers
 from rerender.diffusion.pixel import PixelFusion
 from rerender.diffusion.replay import UNetTape, record_unet, replay_unet
@@ -21,6 +22,7 @@ from rerender.diffusion.shape import ShapeFusion
 from rerender.diffusion.window import Window
 from rerender.errors import RerenderError
 from rerender.host import Host, OnStep, Rendered, RenderRequest, Sampling
+from rerender.motion.warp import warp
 from rerender.settings import Settings
 from rerender.translate.frames import Cost, KeyFrame, Link, Reference, hidden_in_all, joint_mask, to_image, to_unit
 from rerender.translate.target import CountedVae, FusionTarget
@@ -67,7 +69,15 @@ class Rendering:
             rendered = self._sample(self._constraints(self.vae.decode), on_step, cancelled)
         else:
             rendered = self._two_passes(on_step, cancelled)
-        self.picture = rendered.picture
+        self.picture = np.ascontiguousarray(self._matched(rendered.picture))
+
+    def _matched(self, picture: np.ndarray) -> np.ndarray:
+        """The finished picture with the anchor's colours, if that is asked for."""
+        if not self.links or not self.settings.color_match:
+            return picture
+        anchor = self.links[-1]
+        reference = warp(anchor.reference.picture, anchor.correspondence.flow)
+        return match_histograms(picture, reference, 1.0 - anchor.correspondence.occlusion)
 
     def as_reference(self) -> Reference:
         """What later key frames need of this one."""

@@ -1,0 +1,41 @@
+"""Colours of a finished key frame brought back to the anchor's: histogram matching in CIELAB, on what both show."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+LEAST_SHARE = 0.05
+"""Share of the picture that must be visible in the anchor; else nothing is changed."""
+
+
+def match_histograms(picture: np.ndarray, reference: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Map each Lab channel of `picture` so that its distribution over the weighted pixels is the reference's.
+
+    Args:
+        picture: uint8 RGB (H, W, 3), changed as a whole.
+        reference: uint8 RGB (H, W, 3), aligned with `picture`.
+        weight: (H, W) in [0, 1], how far a pixel shows the same thing in both.
+    """
+    if weight.mean() < LEAST_SHARE:
+        return picture
+    lab, target = (_to_lab(each) for each in (picture, reference))
+    mapped = [_match_channel(lab[..., c], target[..., c], weight) for c in range(3)]
+    return cv2.cvtColor(np.stack(mapped, -1), cv2.COLOR_LAB2RGB).astype(np.uint8)
+
+
+def _to_lab(picture: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2LAB)
+
+
+def _match_channel(values: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """uint8 (H, W) → uint8 (H, W): the monotone map from one cumulative distribution to the other."""
+    own, wanted = (_ranks(each, weight) for each in (values, target))
+    levels = np.arange(256)
+    return np.interp(own, wanted, levels)[values].round().astype(np.uint8)
+
+
+def _ranks(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Share of the weighted pixels below each level, counting half of those at it, (256,), strictly ascending."""
+    counts = np.bincount(values.ravel(), weights=weight.ravel().astype(np.float64), minlength=256) + 1e-9
+    return (np.cumsum(counts) - 0.5 * counts) / counts.sum()

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from rerender.diffusion.lab import match_histograms
+
+RNG = np.random.default_rng(0)
+
+
+def picture(seed=0):
+    coarse = np.random.default_rng(seed).integers(40, 215, (6, 8, 3)).astype(np.uint8)
+    return cv2.resize(coarse, (64, 48), interpolation=cv2.INTER_CUBIC)
+
+
+def levels(image):
+    return cv2.cvtColor(image, cv2.COLOR_RGB2LAB).reshape(-1, 3).astype(float)
+
+
+def test_same_picture_stays():
+    image = picture()
+    assert np.abs(match_histograms(image, image, np.ones((48, 64))).astype(int) - image).max() <= 2
+
+
+def test_distribution_becomes_the_reference_s():
+    image, reference = picture(1), picture(2)
+    matched = levels(match_histograms(image, reference, np.ones((48, 64))))
+    for quantile in (0.1, 0.25, 0.5, 0.75, 0.9):
+        np.testing.assert_allclose(
+            np.quantile(matched, quantile, axis=0), np.quantile(levels(reference), quantile, axis=0), atol=4
+        )
+
+
+def test_a_colour_cast_is_undone_although_half_is_hidden():
+    """The hidden half of the reference is something else; it must not count."""
+    truth = picture(1)
+    cast = np.clip(truth * np.array([1.1, 1.0, 0.8]), 0, 255).astype(np.uint8)
+    reference, weight = truth.copy(), np.ones((48, 64))
+    reference[:, 32:], weight[:, 32:] = 255, 0
+    error = np.abs(match_histograms(cast, reference, weight).astype(int) - truth)[:, :32].mean()
+    assert error < 0.35 * np.abs(cast.astype(int) - truth)[:, :32].mean()
+
+
+def test_nothing_visible_changes_nothing():
+    image = picture(1)
+    assert match_histograms(image, picture(2), np.zeros((48, 64))) is image
