@@ -6,11 +6,14 @@ import json
 import shutil
 import subprocess
 import sys
+import wave
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from rerender.cli import main
 from rerender.files import read_picture, write_png
@@ -216,3 +219,39 @@ def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:
     code = "import sys, rerender.cli as c; c.build_parser(); print([m for m in ('torch', 'numba') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def _checkpoint_cases(folder: Path, whole: Path) -> dict[str, tuple[Path, str]]:
+    cut = folder / "cut.safetensors"
+    cut.write_bytes(whole.read_bytes()[:100_000])
+    lora = folder / "style.safetensors"
+    save_file({"lora_unet_mid_block_attentions_0_proj_in.lora_up.weight": torch.zeros(4, 4)}, lora)
+    pickled = folder / "evil.ckpt"
+    torch.save({"state_dict": {"x": Path("a")}}, pickled)
+    return {
+        "missing": (folder / "none.safetensors", "none.safetensors"),
+        "truncated": (cut, "truncated"),
+        "lora": (lora, "LoRA"),
+        "pickled": (pickled, "not opened"),
+    }
+
+
+@pytest.mark.parametrize("case", ["missing", "truncated", "lora", "pickled"])
+def test_bad_checkpoints(capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_checkpoint: Path, case: str) -> None:
+    checkpoint, message = _checkpoint_cases(tmp_path, tiny_checkpoint)[case]
+    words = ["run", str(write_clip(tmp_path / "a.mp4")), "--checkpoint", str(checkpoint)]
+    assert message in fails(capsys, *words, "--output", str(tmp_path / "o.mp4"))
+    assert not (tmp_path / "o.mp4").exists()
+
+
+def test_a_run_without_a_checkpoint_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4")
+    assert "--checkpoint" in fails(capsys, "run", str(clip), "--output", str(tmp_path / "o.mp4"))
+
+
+def test_an_audio_only_file_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "song.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(16000))
+    assert "song.wav" in fails(capsys, "info", str(path))
