@@ -24,17 +24,17 @@ _SLIDERS: dict[str, tuple[float, float]] = {
 }
 
 
-def control(info: SettingInfo, *, choices: Sequence[str] = (), value: Any = None) -> Any:
+def control(info: SettingInfo, *, choices: Sequence[str] = (), prefix: str = "rerender") -> Any:
     """The control of one setting.
 
     Args:
         choices: what a text may be, where the host knows (samplers).
-        value: initial value; None: the setting's default.
+        prefix: of the element's id.
     """
     common = {
         "label": info.label,
-        "value": info.default if value is None else value,
-        "elem_id": f"rerender_{info.name}",
+        "value": info.default,
+        "elem_id": f"{prefix}_{info.name}",
     }
     if info.type is bool:
         return gr.Checkbox(**common)
@@ -52,23 +52,27 @@ def control(info: SettingInfo, *, choices: Sequence[str] = (), value: Any = None
 
 
 def controls(
-    section: str, *, without: Iterable[str] = (), choices: Mapping[str, Sequence[str]] | None = None
+    section: str,
+    *,
+    without: Iterable[str] = (),
+    choices: Mapping[str, Sequence[str]] | None = None,
+    prefix: str = "rerender",
 ) -> dict[str, Any]:
     """The controls of a section of the schema, by name of the setting, in order."""
     left_out = set(without)
     return {
-        info.name: control(info, choices=(choices or {}).get(info.name, ()))
+        info.name: control(info, choices=(choices or {}).get(info.name, ()), prefix=prefix)
         for info in schema().values()
         if info.section == section and info.name not in left_out
     }
 
 
 def sections_in_accordions(
-    sections: Iterable[str], *, without: Iterable[str] = (), choices: Mapping[str, Sequence[str]] | None = None
+    sections: Iterable[str], *, without: Iterable[str] = (), prefix: str = "rerender"
 ) -> dict[str, Any]:
     """The controls of several sections, each in a closed accordion."""
     made: dict[str, Any] = {}
     for section in sections:
-        with gr.Accordion(section, open=False, elem_id=f"rerender_section_{section.lower().replace(' ', '_')}"):
-            made.update(controls(section, without=without, choices=choices))
+        with gr.Accordion(section, open=False, elem_id=f"{prefix}_section_{section.lower().replace(' ', '_')}"):
+            made.update(controls(section, without=without, prefix=prefix))
     return made

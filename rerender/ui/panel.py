@@ -94,8 +94,7 @@ def _left(around: Surroundings) -> tuple[Any, Any, dict[str, Any], Any]:
             path = gr.Textbox(label="Path of a video or of a folder of frames", elem_id="rerender_video_path")
     choices = {"sampler": around.samplers, "scheduler": around.schedulers}
     made = controls("Generation", choices=choices)
-    others = [section for section in SECTIONS if section not in ("Generation", "Output")]
-    made.update(sections_in_accordions(others))
+    made.update(sections_in_accordions(s for s in SECTIONS if s not in ("Generation", "Output")))
     with gr.Accordion("Output", open=False):
         made.update(controls("Output"))
         format_ = gr.Dropdown(["mp4", "webm", "gif"], value="mp4", label="Format", elem_id="rerender_format")

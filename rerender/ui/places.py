@@ -44,7 +44,8 @@ def confined(name: str, folders: Iterable[Path]) -> Path:
     inside = [path for path, root in zip(candidates, roots, strict=True) if path.is_relative_to(root)]
     if Path(name).is_absolute():
         inside = [path for path in candidates[:1] if any(path.is_relative_to(root) for root in roots)]
-    if not inside:
+    leads_out = any((root / name).exists() and path not in inside for path, root in zip(candidates, roots, strict=True))
+    if not inside or leads_out:
         raise Forbidden(f"{name!r} lies outside the folders that are open to requests.")
     for path in inside:
         if path.exists():

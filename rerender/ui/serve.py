@@ -1,0 +1,82 @@
+"""The panel without a webui: a page of its own, on the standalone host."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rerender.errors import UserError
+from rerender.host import Host
+from rerender.ui.api import Access, make_router
+from rerender.ui.jobs import Job, Jobs
+
+logger = logging.getLogger(__name__)
+
+
+def make_app(checkpoint: Path, root: Path, *, vae: Path | None = None, lora_dir: Path | None = None) -> Any:
+    """The FastAPI application: the panel at /, the API at /rerender/v1.
+
+    Args:
+        checkpoint: opened when the first key frame is rendered.
+        root: folder of jobs and uploads.
+
+    Raises:
+        UserError: gradio 3.41 is not installed, or the checkpoint does not exist.
+    """
+    try:
+        import gradio as gr
+        from fastapi import FastAPI
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed.", hint="pip install -r requirements/panel.txt") from error
+    from rerender.hosts.standalone.samplers import SAMPLERS
+    from rerender.hosts.standalone.schedules import SCHEDULES
+    from rerender.ui.panel import Surroundings, build_panel
+
+    if not checkpoint.is_file():
+        raise UserError(f"The checkpoint {checkpoint} does not exist.", hint="Check the path.")
+    jobs = Jobs(root / "jobs", _opener(checkpoint, vae, lora_dir))
+    # Whoever serves the page on this machine may name any file of it: the page is only served to this machine.
+    access = Access(uploads=root / "uploads", folders=lambda: [Path.home(), Path.cwd()])
+    around = Surroundings(
+        jobs=lambda: jobs,
+        access=access,
+        samplers=[sampler.name for sampler in SAMPLERS],
+        schedulers=["Automatic", *SCHEDULES],
+    )
+    with gr.Blocks(title="Rerender A Video", analytics_enabled=False) as page:
+        gr.Markdown(f"## Rerender A Video\nCheckpoint: {checkpoint.name}")
+        build_panel(around)
+    app = FastAPI(title="Rerender A Video")
+    app.include_router(make_router(jobs, access))
+    app.router.add_event_handler("shutdown", jobs.close)
+    return gr.mount_gradio_app(app, page.queue(64), path="/")
+
+
+def serve(checkpoint: Path, root: Path, *, port: int = 7861, **paths: Path | None) -> None:
+    """Serve the page on this machine until it is stopped.
+
+    Raises:
+        UserError: see `make_app`.
+    """
+    app = make_app(checkpoint, root, **paths)
+    import uvicorn
+
+    logger.info("serving on http://127.0.0.1:%d", port)
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
+
+
+def _opener(checkpoint: Path, vae: Path | None, lora_dir: Path | None) -> Any:
+    hosts: list[Host] = []
+
+    @contextmanager
+    def open_host(job: Job, cancelled: Callable[[], bool]) -> Iterator[tuple[Host, Callable[[], bool]]]:
+        from rerender.hosts.standalone import load_host
+
+        if not hosts:  # kept: reading a checkpoint takes longer than a key frame
+            hosts.append(load_host(checkpoint, vae=vae, lora_dir=lora_dir, device=job.settings.get("device", "auto")))
+        yield hosts[0], cancelled
+
+    return open_host

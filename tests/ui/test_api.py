@@ -1,0 +1,108 @@
+"""The HTTP API with FastAPI's test client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the panel's packages are not installed (requirements/panel.txt)")
+pytest.importorskip("httpx")
+
+from fastapi import Depends, FastAPI, HTTPException
+from fastapi.testclient import TestClient
+
+from rerender.errors import UserError
+from rerender.ui.api import Access, make_router
+from tests.ui.test_jobs import SETTINGS, PaintingHost, clip, jobs_with  # noqa: F401  (clip is a fixture)
+
+
+class Unsupported(UserError):  # noqa: N818
+    http_status = 501
+
+
+def client_for(tmp_path: Path, dependencies: list[Any] | None = None, **access: Any) -> TestClient:
+    app = FastAPI()
+    jobs = jobs_with(tmp_path / "jobs", PaintingHost())
+    reach = Access(**{"uploads": tmp_path / "uploads", "folders": lambda: [tmp_path], **access})
+    app.include_router(make_router(jobs, reach, dependencies))
+    app.state.jobs = jobs
+    return TestClient(app)
+
+
+def test_whole_run_by_api(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    client = client_for(tmp_path)
+    answer = client.post("/rerender/v1/jobs", json={"video": "clip", "settings": SETTINGS})
+    assert answer.status_code == 200, answer.text
+    job = client.app.state.jobs.wait(answer.json()["id"], 60)  # type: ignore[attr-defined]
+    shown = client.get(f"/rerender/v1/jobs/{job.id}").json()
+    assert (shown["state"], shown["result"], shown["key_frames"]) == ("done", True, [0, 4])
+    assert str(tmp_path) not in str(shown)
+    assert client.get(f"/rerender/v1/jobs/{job.id}/preview").content[:4] == b"\x89PNG"
+    assert client.get(f"/rerender/v1/jobs/{job.id}/keys/0").status_code == 200
+    assert client.get(f"/rerender/v1/jobs/{job.id}/keys/1").status_code == 404
+    assert b"ftyp" in client.get(f"/rerender/v1/jobs/{job.id}/result").content[:16]
+    assert [listed["id"] for listed in client.get("/rerender/v1/jobs").json()] == [job.id]
+    assert client.delete(f"/rerender/v1/jobs/{job.id}").status_code == 422
+    assert client.delete(f"/rerender/v1/jobs/{job.id}?delete_files=true").status_code == 200
+    assert client.get(f"/rerender/v1/jobs/{job.id}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"video": "../x"}, 403),
+        ({"video": "/etc/passwd"}, 403),
+        ({"video": "none.mp4"}, 404),
+        ({"video": "clip", "settings": {"steps": 0}}, 422),
+        ({"video": "clip", "stage": "half"}, 422),
+        ({"video": "clip", "surprise": 1}, 422),
+    ],
+)
+def test_bad_requests(tmp_path: Path, clip: Path, body: dict[str, Any], status: int) -> None:  # noqa: F811
+    assert client_for(tmp_path).post("/rerender/v1/jobs", json=body).status_code == status
+
+
+def test_upload_is_stored_under_a_safe_name_and_a_second_one_beside_it(tmp_path: Path) -> None:
+    client = client_for(tmp_path)
+    names = [
+        client.post("/rerender/v1/videos?name=..%2Fa%3F.mp4", content=content).json()["video"]
+        for content in (b"1", b"2")
+    ]
+    assert names == ["a_.mp4", "a_-2.mp4"]
+    assert [(tmp_path / "uploads" / name).read_bytes() for name in names] == [b"1", b"2"]
+
+
+def test_upload_over_the_limit_leaves_nothing(tmp_path: Path) -> None:
+    client = client_for(tmp_path, upload_limit=lambda: 10)
+    assert client.post("/rerender/v1/videos", content=b"x" * 11).status_code == 413
+    streamed = client.post("/rerender/v1/videos", content=iter([b"x" * 6, b"x" * 6]))  # announces no length
+    assert streamed.status_code == 413
+    assert client.post("/rerender/v1/videos", content=b"").status_code == 422
+    assert not (tmp_path / "uploads").exists() or not list((tmp_path / "uploads").iterdir())
+
+
+def test_unsupported_host_is_501(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    def refuse() -> None:
+        raise Unsupported("Forge is not supported.")
+
+    answer = client_for(tmp_path, check_host=refuse).post("/rerender/v1/jobs", json={"video": "clip"})
+    assert (answer.status_code, answer.json()["error"]) == (501, "Forge is not supported.")
+
+
+def test_every_route_asks_the_dependency(tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise HTTPException(401)
+
+    client = client_for(tmp_path, [Depends(refuse)])
+    routes = [route for route in client.app.routes if route.path.startswith("/rerender")]  # type: ignore[attr-defined]
+    assert len(routes) >= 11
+    for route in routes:
+        for method in route.methods:
+            assert client.request(method, route.path).status_code == 401, route.path
+
+
+def test_settings_schema(tmp_path: Path) -> None:
+    schema = client_for(tmp_path).get("/rerender/v1/settings").json()
+    assert schema["properties"]["steps"]["maximum"] == 150
