@@ -40,7 +40,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "all": {},
     "all, shared": {"passes": "shared"},
     "all, plain encoding": {"fidelity_encoding": False},
-    "all, unchecked": {"fidelity_check": False},
+    "all, checked": {"fidelity_check": True},
 }
 COMMON: dict[str, Any] = {"steps": 20, "denoising_strength": 0.5, "cfg_scale": 2.5, "seed": 1}
 

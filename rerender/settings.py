@@ -191,7 +191,7 @@ class PixelFusionSettings(_Section):
         True, "keys", "Encode the warped picture without the autoencoder's loss, so that no blur builds up."
     )
     fidelity_check: bool = _setting(
-        True, "keys", "Check the encoding by decoding it, and keep the plain one where it is worse; one decoding more."
+        False, "keys", "Check the encoding by decoding it, and keep the plain one where it is worse; one decoding more."
     )
     passes: Literal["one_pass", "shared", "two_pass"] = _setting(
         "one_pass",

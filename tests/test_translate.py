@@ -9,12 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rerender.errors import Interrupted, RerenderError
+from rerender.errors import Interrupted, RerenderError, UserError
 from rerender.evaluate.scenes import scene
 from rerender.motion.warp import warp
 from rerender.settings import make_settings
 from rerender.translate import Translator
 from rerender.translate import rendering as rendering_module
+from rerender.translate.timeline import parse_timeline
+from rerender.translate.translator import request_for
 from tests.diffusion.toys import SAMPLERS, ToyHost
 
 ALL_OFF = {"attention": False, "shape_fusion": False, "pixel_fusion": False, "color_adain": False}
@@ -47,9 +49,13 @@ def make(truth, host=None, **values):
 
 
 def render(translator, clip, frames, **options):
+    """Render key frames, with all frames on the way shown to the translator."""
     keys = []
-    for number, frame in enumerate(frames):
-        step = translator.render_next if number or translator._anchor is not None else translator.render_first
+    for frame in frames:
+        reached = translator.reached
+        for passed in range(frame if reached is None else reached + 1, frame):
+            translator.follow(passed, clip.frames[passed])
+        step = translator.render_first if reached is None else translator.render_next
         keys.append(step(frame, clip.frames[frame], **options))
     return keys
 
@@ -158,7 +164,7 @@ def test_shared_passes_from_any_start(clip, truth, start):
 
 @pytest.mark.parametrize(
     ("passes", "unet", "encode", "decode"),
-    [("one_pass", 15, 3, 4), ("shared", 22, 4, 4), ("two_pass", 30, 4, 4)],
+    [("one_pass", 15, 3, 3), ("shared", 22, 4, 3), ("two_pass", 30, 4, 3)],
 )
 def test_cost_by_count(clip, truth, passes, unet, encode, decode):
     """Mistake 3. 20 steps at strength 0.74: 15 run; the first masked one is step 8 of 15 (0.5 · 15 = 7.5)."""
@@ -174,7 +180,7 @@ def test_cost_by_count(clip, truth, passes, unet, encode, decode):
 
 @pytest.mark.parametrize(
     ("options", "encode", "decode"),
-    [({"fidelity_check": False}, 3, 3), ({"fidelity_encoding": False}, 2, 2), ({"pixel_fusion": False}, 1, 1)],
+    [({"fidelity_check": True}, 3, 4), ({"fidelity_encoding": False}, 2, 2), ({"pixel_fusion": False}, 1, 1)],
 )
 def test_uses_of_the_autoencoder(clip, truth, options, encode, decode):
     key = render(make(truth, **options), clip, [0, 4])[1]
@@ -354,7 +360,8 @@ def test_memory_does_not_grow_with_the_number_of_key_frames(clip, truth):
     translator = make(truth, sampler="euler", steps=3)
     sizes = []
     for number in range(50):
-        render(translator, clip, [number % 12])
+        step = translator.render_next if number else translator.render_first
+        step(number, clip.frames[number % 12])
         sizes.append(sum(t.numel() * t.element_size() for t in translator.state()[0].values()))
     assert len(set(sizes[1:])) == 1
 
@@ -368,3 +375,36 @@ def test_bound_of_the_bank_is_what_it_holds(clip, truth, monkeypatch):
     translator = make(truth)
     render(translator, clip, [0, 4, 8])
     assert bounds == [translator.feature_bytes]
+
+
+# Prompts and colours
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        ("0: a; 40: b", [(0, "a"), (40, "b")]),
+        ("40:b;0:a", [(0, "a"), (40, "b")]),
+        ("5: trees; grass; 9: (sky:1.2), 16:9 frame", [(5, "trees; grass"), (9, "(sky:1.2), 16:9 frame")]),
+    ],
+)
+def test_timeline(text, expected):
+    assert parse_timeline(text) == expected
+
+
+@pytest.mark.parametrize("text", ["a meadow", "a; 3: b", "3: a; 3: b"])
+def test_a_timeline_that_cannot_be_read_is_refused(truth, text):
+    with pytest.raises(UserError, match="prompt_timeline"):
+        make(truth, prompt_timeline=text)
+
+
+def test_prompts_follow_the_timeline(clip):
+    settings = make_settings({"prompt": "plain", "prompt_timeline": "3: first; 6: second"})
+    prompts = [request_for(settings, frame, clip.frames[0]).prompt for frame in (0, 2, 3, 5, 6, 11)]
+    assert prompts == ["plain", "plain", "first", "first", "second", "second"]
+
+
+def test_colour_match_reaches_the_picture(clip, truth):
+    keys = [render(make(truth, color_match=match), clip, [0, 4]) for match in (False, True)]
+    assert same(*keys) == [True, False]

@@ -19,20 +19,27 @@ def match_histograms(picture: np.ndarray, reference: np.ndarray, weight: np.ndar
     """
     if weight.mean() < LEAST_SHARE:
         return picture
-    lab, target = (_to_lab(each) for each in (picture, reference))
+    lab, target = (_to_levels(each) for each in (picture, reference))
     mapped = [_match_channel(lab[..., c], target[..., c], weight) for c in range(3)]
-    return cv2.cvtColor(np.stack(mapped, -1), cv2.COLOR_LAB2RGB).astype(np.uint8)
+    return _from_levels(np.stack(mapped, -1))
 
 
-def _to_lab(picture: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2LAB)
+def _to_levels(picture: np.ndarray) -> np.ndarray:
+    """uint8 RGB → float32 Lab with each channel on a scale of 0 to 255."""
+    lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    return lab * np.float32([2.55, 1, 1]) + np.float32([0, 128, 128])
+
+
+def _from_levels(levels: np.ndarray) -> np.ndarray:
+    lab = ((levels - [0, 128, 128]) / [2.55, 1, 1]).astype(np.float32)
+    return (cv2.cvtColor(lab, cv2.COLOR_LAB2RGB).clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def _match_channel(values: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """uint8 (H, W) → uint8 (H, W): the monotone map from one cumulative distribution to the other."""
-    own, wanted = (_ranks(each, weight) for each in (values, target))
+    """(H, W) → (H, W): the monotone map from one cumulative distribution to the other, applied between levels too."""
     levels = np.arange(256)
-    return np.interp(own, wanted, levels)[values].round().astype(np.uint8)
+    own, wanted = (_ranks(each.round().clip(0, 255).astype(np.uint8), weight) for each in (values, target))
+    return np.interp(values, levels, np.interp(own, wanted, levels))
 
 
 def _ranks(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
