@@ -27,7 +27,7 @@ def match_histograms(picture: np.ndarray, reference: np.ndarray, weight: np.ndar
 def _to_levels(picture: np.ndarray) -> np.ndarray:
     """uint8 RGB → float32 Lab with each channel on a scale of 0 to 255."""
     lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    return lab * np.float32([2.55, 1, 1]) + np.float32([0, 128, 128])
+    return lab * np.array([2.55, 1, 1], np.float32) + np.array([0, 128, 128], np.float32)
 
 
 def _from_levels(levels: np.ndarray) -> np.ndarray:
