@@ -119,6 +119,11 @@ class GenerationSettings(_Section):
         "without them it renders the shot's earlier key frames again first.",
     )
     clip_skip: int = _setting(1, "first", "Which layer of the text encoder counts from the end.", ge=1, le=12)
+    freeu: bool = _setting(False, "first", "FreeU: stronger shapes and finer texture, without more steps.")
+    freeu_b1: float = _setting(1.5, "first", "FreeU, backbone of the innermost stage; 1 changes nothing.", ge=0, le=3)
+    freeu_b2: float = _setting(1.6, "first", "FreeU, backbone of the stage after it.", ge=0, le=3)
+    freeu_s1: float = _setting(0.9, "first", "FreeU, skip connections of the innermost stage.", ge=0, le=3)
+    freeu_s2: float = _setting(0.2, "first", "FreeU, skip connections of the stage after it.", ge=0, le=3)
 
 
 class ReferenceSettings(_Section):

@@ -14,6 +14,7 @@ from rerender.diffusion.attention import cross_frame_attention
 from rerender.diffusion.bank import FeatureSlot, choose_location, estimate_bytes
 from rerender.diffusion.color import ColorAdaIN
 from rerender.diffusion.edits import Constraint, Estimates, edits
+from rerender.diffusion.freeu import FreeU, free_u
 from rerender.diffusion.lab import match_histograms
 from rerender.diffusion.layers import decoder_layers
 from rerender.diffusion.pixel import PixelFusion
@@ -136,6 +137,10 @@ class Rendering:
             seed=self.request.seed,
         )
 
+    def _free_u(self) -> FreeU:
+        settings = self.settings
+        return FreeU(settings.freeu_b1, settings.freeu_b2, settings.freeu_s1, settings.freeu_s2)
+
     # Passes
 
     def _two_passes(self, on_step: OnStep | None, cancelled: Callable[[], bool] | None) -> Rendered:
@@ -188,6 +193,8 @@ class Rendering:
             with ExitStack() as stack:
                 stack.enter_context(self._attention(sampling, recorded))
                 stack.enter_context(edits(sampling, constraints))
+                if self.settings.freeu:
+                    stack.enter_context(free_u(sampling, self._free_u()))
                 if extra is not None:
                     stack.enter_context(extra(sampling))
                 yield
