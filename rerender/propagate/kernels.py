@@ -171,6 +171,68 @@ def vote(source, nnf, errors, target, touched, changed, thresholds, softness, to
 
 
 @jit
+def refine(source, target, nnf, quarters, top, bottom, patch, lanes):
+    """Where between the pixels the best match lies: the vertex of a parabola through the errors, in quarters.
+
+    `quarters` (H, W, 2) int8 becomes -2 … 2 on each axis, 0 at the border of the source. Rows top … bottom - 1.
+    """
+    half = len(patch) // 2
+    width = nnf.shape[1]
+    source_height, source_width = source.shape[:2]
+    a, b = source.reshape(-1), target.reshape(-1)
+    source_stride = np.uint64(source_width * len(lanes))
+    target_stride = np.uint64((width + 2 * half) * len(lanes))
+    errors = np.zeros(3, np.int64)
+    for y in range(top, bottom):
+        for x in range(width):
+            at_target = np.uint64((y * (width + 2 * half) + x) * len(lanes))
+            for axis in range(2):
+                quarters[y, x, axis] = 0
+                place = nnf[y, x, axis]
+                size = source_height if axis == 1 else source_width
+                if place <= half or place >= size - 1 - half:
+                    continue
+                for step in range(3):
+                    at_x = nnf[y, x, 0] - half + (step - 1 if axis == 0 else 0)
+                    at_y = nnf[y, x, 1] - half + (step - 1 if axis == 1 else 0)
+                    at = np.uint64((at_y * source_width + at_x) * len(lanes))
+                    errors[step] = patch_error(
+                        a, b, at, at_target, source_stride, target_stride, NO_LIMIT, patch, lanes
+                    )
+                curvature = errors[0] + errors[2] - 2 * errors[1]
+                if curvature > 0:
+                    vertex = np.rint(np.float32(2 * (errors[0] - errors[2])) / np.float32(curvature))
+                    quarters[y, x, axis] = np.int8(min(max(vertex, np.float32(-2)), np.float32(2)))
+
+
+@jit
+def fine_vote(fine, nnf, quarters, errors, picture, softness, top, bottom, patch):
+    """Vote as `vote` does, but with patches at quarters of a pixel; `fine` is the style, four times as large.
+
+    Writes rows top … bottom - 1 of `picture`, (H, W, S) float32.
+    """
+    half, (height, width) = len(patch) // 2, nnf.shape[:2]
+    last_y, last_x = fine.shape[0] - 1, fine.shape[1] - 1
+    for y in range(top, bottom):
+        for x in range(width):
+            weights = np.float32(0)
+            picture[y, x] = 0
+            for near_y in range(max(y - half, 0), min(y + half + 1, height)):
+                for near_x in range(max(x - half, 0), min(x + half + 1, width)):
+                    at_x = 4 * (nnf[near_y, near_x, 0] + x - near_x) + quarters[near_y, near_x, 0]
+                    at_y = 4 * (nnf[near_y, near_x, 1] + y - near_y) + quarters[near_y, near_x, 1]
+                    at_x, at_y = min(max(at_x, 0), last_x), min(max(at_y, 0), last_y)
+                    weight = np.float32(1)
+                    if softness > 0:
+                        weight = weight / (weight + softness * np.float32(errors[near_y, near_x]))
+                    weights += weight
+                    for c in range(picture.shape[2]):
+                        picture[y, x, c] += weight * np.float32(fine[at_y, at_x, c])
+            for c in range(picture.shape[2]):
+                picture[y, x, c] /= weights
+
+
+@jit
 def count_uses(nnf, uses):
     """Add one for each target pixel to the source pixel that it points at."""
     for y in range(nnf.shape[0]):

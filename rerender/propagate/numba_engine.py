@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from rerender.propagate import kernels
-from rerender.propagate.problem import FORBIDDEN, Level, Problem
+from rerender.propagate.problem import FORBIDDEN, Level, Problem, quarter_pixels
 
 STRIP = 32  # rows a task; the result depends on it, never on the number of threads
 
@@ -72,6 +72,28 @@ class NumbaLevel:
         """Compute the error of every wanted pixel as the picture is now."""
         self.activate_all()
         self.search(reverse=False, rescore=True, propagate=False, radius=0, key=0, shift=0)
+
+    def refine(self, softness: float = 0.0) -> None:
+        """Vote once more with patches at quarters of a pixel, where the guides say that the match lies there."""
+        count, half = self.problem.style_channels, len(self.patch) // 2
+        source, target = self.source.copy(), self.target.copy()
+        source[..., :count], target[..., :count] = 0, 0  # the picture itself was made from whole pixels
+        quarters = np.zeros(self.nnf.shape, np.int8)
+        fine = quarter_pixels(self.level, self.problem)
+        picture = np.empty((*self.errors.shape, count), np.float32)
+
+        def find(top: int, bottom: int) -> None:
+            kernels.refine(source, target, self.nnf, quarters, top, bottom, self.patch, self.lanes)
+
+        def paint(top: int, bottom: int) -> None:
+            kernels.fine_vote(
+                fine, self.nnf, quarters, self.errors, picture, np.float32(softness), top, bottom, self.patch
+            )
+
+        self._for_strips(find, 0)
+        self._for_strips(paint, 0)
+        self.target[half:-half, half:-half, :count] = np.rint(picture * self.problem.factors[:count])
+        self._repeat_edges()
 
     def picture(self) -> np.ndarray:
         """Return the style channels of the target, (H, W, S) float32 on the 0–255 scale."""

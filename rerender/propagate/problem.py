@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from rerender.errors import UserError
@@ -96,6 +97,7 @@ class Problem:
         effort: rounds, passes, radius, tolerance.
         weighted: weigh the last vote by the errors.
         seed: of every random number.
+        subpixel: let the last vote take its patches at quarters of a pixel.
     """
 
     levels: tuple[Level, ...]
@@ -107,10 +109,11 @@ class Problem:
     effort: Effort
     weighted: bool
     seed: int
+    subpixel: bool = True
 
     def unit(self, level: Level) -> int:
         """Penalty of one use, per shared pair of patch pixels: λ·S² / (patch⁴ · |target| / |source|)."""
-        ratio = level.wanted.size / level.barrier.size
+        ratio = math.prod(level.wanted.shape) / math.prod(level.barrier.shape)
         bound = FORBIDDEN // self.patch**2
         return min(round(self.uniformity * self.scale**2 / (self.patch**4 * ratio)), bound)
 
@@ -148,6 +151,7 @@ def build_problem(
     source_mask: np.ndarray | None = None,
     target_mask: np.ndarray | None = None,
     weighted: bool = False,
+    subpixel: bool = True,
     seed: int = 0,
     finest_only: int = 0,
 ) -> Problem:
@@ -156,15 +160,11 @@ def build_problem(
     Raises:
         UserError: channel counts, sizes or dtypes that do not fit together.
     """
-    _check(style, guides, patch, source_mask, target_mask)
+    check_pictures(style, guides, patch, source_mask, target_mask)
     sources = [_channels(style), *(_channels(guide.source) for guide in guides)]
     targets = [_channels(guide.target) for guide in guides]
     weights = [style_weight, *(guide.weight for guide in guides)]
-    per_channel = [w / s.shape[2] for w, s in zip(weights, sources, strict=True) for _ in range(s.shape[2])]
-    lanes = -(-len(per_channel) // LANES) * LANES
-    scale = math.sqrt(_ERROR_BOUND / (patch**2 * 255.0**2 * max(sum(weights), 1e-3)))
-    factors = np.zeros(lanes)
-    factors[: len(per_channel)] = scale * np.sqrt(per_channel)
+    scale, factors = scaling([s.shape[2] for s in sources], weights, patch)
     source = np.concatenate(sources, 2)
     target = np.concatenate([np.zeros((*targets[0].shape[:2], sources[0].shape[2]), np.float32), *targets], 2)
     source_allowed = np.ones(source.shape[:2], bool) if source_mask is None else source_mask > 0
@@ -179,8 +179,32 @@ def build_problem(
         source_allowed, target_wanted = _halve_all(source_allowed), ~_halve_all(~target_wanted)
     return Problem(
         levels=tuple(reversed(levels)), style_channels=sources[0].shape[2], factors=factors, scale=scale,
-        patch=patch, uniformity=uniformity, effort=effort, weighted=weighted, seed=seed,
+        patch=patch, uniformity=uniformity, effort=effort, weighted=weighted, subpixel=subpixel, seed=seed,
     )  # fmt: skip
+
+
+def scaling(counts: Sequence[int], weights: Sequence[float], patch: int) -> tuple[float, np.ndarray]:
+    """Return S and the (L,) float64 factors of the channels, from the channels and weight of each picture."""
+    per_channel = [w / count for w, count in zip(weights, counts, strict=True) for _ in range(count)]
+    scale = math.sqrt(_ERROR_BOUND / (patch**2 * 255.0**2 * max(sum(weights), 1e-3)))
+    factors = np.zeros(-(-len(per_channel) // LANES) * LANES)
+    factors[: len(per_channel)] = scale * np.sqrt(per_channel)
+    return scale, factors
+
+
+def quarter_pixels(level: Level, problem: Problem) -> np.ndarray:
+    """Return the style with three pixels between any two, bicubic: (4·Hs - 3, 4·Ws - 3, S) uint8."""
+    count = problem.style_channels
+    style = level.source[..., :count] / problem.factors[:count].astype(np.float32)
+    rows, columns = style.shape[:2]
+    fine = cv2.warpAffine(
+        np.clip(np.rint(style), 0, 255).astype(np.uint8),
+        np.array([[0.25, 0, 0], [0, 0.25, 0]]),
+        (4 * columns - 3, 4 * rows - 3),
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(fine).reshape(*fine.shape[:2], count)
 
 
 def halve(image: np.ndarray) -> np.ndarray:
@@ -221,10 +245,11 @@ def _pack(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
     return packed
 
 
-def _check(
+def check_pictures(
     style: np.ndarray, guides: Sequence[Guide], patch: int,
     source_mask: np.ndarray | None, target_mask: np.ndarray | None,
 ) -> None:  # fmt: skip
+    """Raise `UserError` where the pictures of a synthesis do not fit together."""
     if not guides:
         raise UserError("A synthesis needs at least one guide.")
     channels = 1 if style.ndim == 2 else style.shape[-1]

@@ -58,7 +58,8 @@ def synthesize(
         start_levels: with `start`, how many of the finest levels to run (0: all).
         threads: 0 takes one for each core. The result does not depend on it.
         engine: makes the state of a level; the CPU's where left out.
-        options: patch, style_weight, uniformity, source_mask, target_mask, weighted, seed; see `build_problem`.
+        options: patch, style_weight, uniformity, source_mask, target_mask, weighted, subpixel, seed; see
+            `build_problem`.
 
     Raises:
         UserError: pictures that do not fit together.
@@ -82,7 +83,7 @@ def cpu_engine(threads: int = 0) -> Engine:
 
 def solve(problem: Problem, gray: bool, start: np.ndarray | None, engine: Engine) -> Synthesis:
     """Run all levels of a problem."""
-    nnf = _first_field(problem, start)
+    nnf = first_field(problem, start)
     for index, level in enumerate(problem.levels):
         if index > 0:
             nnf = upsample(nnf, level)
@@ -92,9 +93,13 @@ def solve(problem: Problem, gray: bool, start: np.ndarray | None, engine: Engine
             radius = max(level.barrier.shape)
         _run_level(problem, index, state, radius)
         nnf = state.nnf
-    if problem.weighted:
+    softness = 1.0 / (problem.scale**2 * problem.patch**2 * 10.0) if problem.weighted else 0.0
+    if problem.subpixel:
         state.settle()
-        state.vote(1.0 / (problem.scale**2 * problem.patch**2 * 10.0))
+        state.refine(softness)
+    elif problem.weighted:
+        state.settle()
+        state.vote(softness)
     state.settle()
     picture = np.clip(np.rint(state.picture()), 0, 255).astype(np.uint8)
     error = state.errors.astype(np.float32) / np.float32(problem.scale**2)
@@ -123,7 +128,8 @@ def _run_level(problem: Problem, index: int, state: Any, radius: int) -> None:
             return
 
 
-def _first_field(problem: Problem, start: np.ndarray | None) -> np.ndarray:
+def first_field(problem: Problem, start: np.ndarray | None) -> np.ndarray:
+    """Return the (H, W, 2) int32 field that the coarsest level starts from: random, or the given one shrunk."""
     level, half = problem.levels[0], problem.patch // 2
     height, width = level.target_shape
     rows, columns = level.barrier.shape

@@ -6,24 +6,28 @@ from the field as it was when the pass began.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from rerender.propagate.problem import FORBIDDEN, Level, Problem
+from rerender.propagate.problem import FORBIDDEN, Level, Problem, quarter_pixels
 
 _CHUNK = 1 << 14  # pixels whose patches are in memory at once
 _STEPS = (4, 2, 1)
 _MASK = 0xFFFFFFFF
+
+Sampler = Callable[[torch.Tensor, torch.Tensor, tuple[slice, slice]], torch.Tensor]
+"""(field, offset in the patch, which target pixels) to the style there."""
 
 
 class TorchLevel:
     """The state of one level; the interface of `NumbaLevel`."""
 
     def __init__(self, problem: Problem, level: Level, nnf: np.ndarray, device: str = "cpu") -> None:
-        self.problem, self.device, self.patch = problem, torch.device(device), problem.patch
+        self.problem, self.level, self.patch = problem, level, problem.patch
+        self.device = torch.device(device)
         self.source, self._target = self._tensor(level.source), self._tensor(level.target.copy())
         self.barrier = self._tensor(level.barrier)
         self._nnf = self._tensor(np.asarray(nnf, np.int64))
@@ -55,12 +59,11 @@ class TorchLevel:
 
     def vote(self, softness: float = 0.0) -> bool:
         """Vote, then leave alone what has settled. Returns whether anything is still moving."""
-        voted = self._votes(softness)
+        voted = self._votes(softness, self._sample).round()
         half, count = self.patch // 2, self.problem.style_channels
         inner = self._target[half:-half, half:-half, :count]
         moved = ((voted.int() - inner.int()).abs() >= self.thresholds).any(-1)
-        padded = F.pad(voted.permute(2, 0, 1).float()[None], (half,) * 4, mode="replicate")[0]
-        self._target[..., :count] = padded.permute(1, 2, 0).to(torch.int16)
+        self._store(voted)
         self.active = self._dilate(moved.to(torch.uint8)) & self.wanted
         return bool(self.active.any())
 
@@ -68,6 +71,21 @@ class TorchLevel:
         """Compute the error of every wanted pixel as the picture is now."""
         self.activate_all()
         self.search(rescore=True, propagate=False, radius=0, key=0)
+
+    def refine(self, softness: float = 0.0) -> None:
+        """Vote once more with patches at quarters of a pixel; see `NumbaLevel.refine`."""
+        count = self.problem.style_channels
+        quarters = self._quarters()
+        fine = self._tensor(quarter_pixels(self.level, self.problem))
+        rows, columns = fine.shape[:2]
+
+        def sample(nnf: torch.Tensor, away: torch.Tensor, there: tuple[slice, slice]) -> torch.Tensor:
+            at = 4 * (nnf - away) + quarters[there]
+            x, y = at[..., 0].clamp(0, columns - 1), at[..., 1].clamp(0, rows - 1)
+            return fine.flatten(0, 1)[y * columns + x]
+
+        factors = torch.from_numpy(self.problem.factors[:count]).to(self.device)
+        self._store((self._votes(softness, sample).double() * factors).round())
 
     def picture(self) -> np.ndarray:
         """Return the style channels of the target, (H, W, S) float32 on the 0–255 scale."""
@@ -128,22 +146,51 @@ class TorchLevel:
         rows, columns = (top[:, None] + span)[:, :, None], (left[:, None] + span)[:, None]
         return image.flatten(0, 1)[(rows * image.shape[1] + columns).flatten(1)]
 
-    def _votes(self, softness: float) -> torch.Tensor:
+    def _sample(self, nnf: torch.Tensor, away: torch.Tensor, _: tuple[slice, slice]) -> torch.Tensor:
+        x, y = (nnf - away).unbind(-1)
+        return self.source[..., : self.problem.style_channels].flatten(0, 1)[y * self.source.shape[1] + x]
+
+    def _votes(self, softness: float, sample: Sampler) -> torch.Tensor:
         half, count = self.patch // 2, self.problem.style_channels
         height, width = self._errors.shape
         total = torch.zeros(height, width, count, device=self.device)
         weights = torch.zeros(height, width, 1, device=self.device)
         trust = 1 / (1 + softness * self._errors.float())
-        style = self.source[..., :count].flatten(0, 1)
         for dy in range(-half, half + 1):  # the order of the kernels: floats do not add up in any
             for dx in range(-half, half + 1):
                 here = slice(max(0, -dy), height - max(0, dy)), slice(max(0, -dx), width - max(0, dx))
                 there = slice(max(0, dy), height + min(0, dy)), slice(max(0, dx), width + min(0, dx))
-                x, y = (self._nnf[there] - torch.tensor([dx, dy], device=self.device)).unbind(-1)
                 weight = trust[there][..., None]
-                total[here] += weight * style[y * self.source.shape[1] + x].float()
+                away = torch.tensor([dx, dy], device=self.device)
+                total[here] += weight * sample(self._nnf[there], away, there).float()
                 weights[here] += weight
-        return (total / weights).round()
+        return total / weights
+
+    def _store(self, picture: torch.Tensor) -> None:
+        """Write the style channels of the target, edges repeated; (H, W, S) whole numbers."""
+        half = self.patch // 2
+        padded = F.pad(picture.permute(2, 0, 1).float()[None], (half,) * 4, mode="replicate")[0]
+        self._target[..., : picture.shape[2]] = padded.permute(1, 2, 0).to(torch.int16)
+
+    def _quarters(self) -> torch.Tensor:
+        """Vertices of the parabolas through the errors of the guides alone, (H, W, 2) in quarters of a pixel."""
+        half, count = self.patch // 2, self.problem.style_channels
+        level = TorchLevel(self.problem, self.level, self.nnf, str(self.device))
+        level.source = level.source.clone()  # it shares its memory with the problem's
+        level.source[..., :count] = 0  # as in the target, which has no style yet
+        quarters = torch.zeros_like(self._nnf)
+        ys, xs = torch.nonzero(torch.ones_like(self._errors), as_tuple=True)
+        for y, x in zip(ys.split(_CHUNK), xs.split(_CHUNK), strict=True):
+            target, centres = self._patches(level._target, y, x), self._nnf[y, x]
+            middle = level._patch_errors(target, centres)
+            for axis, size in ((0, self.barrier.shape[1]), (1, self.barrier.shape[0])):
+                step = F.one_hot(torch.tensor(axis, device=self.device), 2)
+                low, high = (level._patch_errors(target, level._clamp(centres + sign * step)) for sign in (-1, 1))
+                curvature = low + high - 2 * middle
+                vertex = ((2 * (low - high)).float() / curvature.float()).round().clamp(-2, 2)
+                inside = (centres[:, axis] > half) & (centres[:, axis] < size - 1 - half) & (curvature > 0)
+                quarters[y, x, axis] = torch.where(inside, vertex, torch.zeros_like(vertex)).long()
+        return quarters
 
     def _penalty(self) -> torch.Tensor:
         if self.unit == 0:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -81,11 +82,12 @@ def test_only_the_wanted_part_is_searched_and_it_is_as_good():
 
 
 def test_occupancy_spreads_the_source_over_a_target_that_could_take_one_place():
-    rng = np.random.default_rng(0)
-    style = rng.integers(100, 140, (48, 48, 3)).astype(np.uint8)
+    style = np.random.default_rng(0).integers(100, 140, (48, 48, 3)).astype(np.uint8)
     flat = Guide(np.full((48, 48), 128), np.full((48, 48), 128), 1.0)
-    used = [len(np.unique(run(style, flat, uniformity=u).nnf.reshape(-1, 2), axis=0)) for u in (0.0, 3500.0)]
-    assert used[1] > used[0]
+    one_place = np.full((48, 48, 2), 20, np.int32)
+    results = [run(style, flat, uniformity=u, start=one_place) for u in (0.0, 3500.0)]
+    used = [len(np.unique(result.nnf.reshape(-1, 2), axis=0)) for result in results]
+    assert used[1] > 1.5 * used[0]
 
 
 def test_a_start_near_the_answer_is_kept():
@@ -97,7 +99,24 @@ def test_a_start_near_the_answer_is_kept():
     warm = run(style, Guide(frames[0], frames[1], 6.0), start=start, start_levels=1)
     cold = run(style, Guide(frames[0], frames[1], 6.0))
     truth = restyle(frames[1]).astype(float)
-    assert np.mean((warm.picture - truth) ** 2) <= np.mean((cold.picture - truth) ** 2) * 1.05
+    assert np.mean((warm.picture - truth) ** 2) <= np.mean((cold.picture - truth) ** 2) * 1.25
+
+
+def test_a_target_moved_by_half_a_pixel_is_met_at_half_a_pixel():
+    smooth = cv2.GaussianBlur(np.random.default_rng(3).normal(128, 500, (48, 60, 3)).astype(np.float32), (0, 0), 2.0)
+    image = smooth.clip(0, 255)
+    moved = cv2.warpAffine(
+        image, np.array([[1, 0, 0.5], [0, 1, 0.25]]), (60, 48), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    )
+    style, truth = (255 - picture for picture in (image, moved))
+    guide = Guide(image, moved, 6.0)
+    errors = [
+        np.abs(run(np.rint(style).astype(np.uint8), guide, subpixel=on, uniformity=0.0).picture - truth)[
+            4:-4, 4:-4
+        ].mean()
+        for on in (False, True)
+    ]
+    assert errors[1] < 0.5 * errors[0]
 
 
 def test_float_and_int16_guides_keep_more_than_8_bits():

@@ -36,6 +36,15 @@ def test_errors_penalties_and_votes_equal_the_kernels_to_the_bit(patch):
     assert np.array_equal(kernels.active, torch_level.active.numpy())
 
 
+def test_the_refinement_equals_that_of_the_kernels():
+    kernels, torch_level = levels()
+    for state in (kernels, torch_level):
+        state.vote()
+        state.settle()
+        state.refine()
+    assert np.array_equal(kernels.picture(), torch_level.picture())
+
+
 def test_random_candidates_are_those_of_the_kernels():
     kernels, torch_level = levels()
     for state in (kernels, torch_level):
