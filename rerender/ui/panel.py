@@ -70,8 +70,13 @@ class _Parts:
         return [self.job_id, self.status, self.preview, self.gallery, self.video]
 
 
-def build_panel(around: Surroundings) -> None:
-    """Put the panel into the gradio Blocks that are being built."""
+def build_panel(around: Surroundings, *, page: gr.Blocks | None = None) -> None:
+    """Put the panel into the gradio Blocks that are being built.
+
+    Args:
+        page: the Blocks, where they are a page of their own: then loading it shows the running job again. In the webui
+            its own script (javascript/rerender.js) presses the button instead, because a tab has no load event.
+    """
     with gr.Row(elem_id="rerender_panel"):
         with gr.Column(scale=5):
             asked = _left(around)
@@ -84,6 +89,8 @@ def build_panel(around: Surroundings) -> None:
     buttons["Redo"].click(handlers.redo, inputs=[parts.redo_frame, *inputs], outputs=parts.outputs)
     buttons["Interrupt"].click(handlers.cancel, inputs=[parts.job_id], outputs=[], queue=False)
     buttons["Restore"].click(handlers.restore, inputs=[], outputs=parts.outputs)
+    if page is not None:
+        page.load(handlers.restore, inputs=[], outputs=parts.outputs)
 
 
 def _left(around: Surroundings) -> tuple[Any, Any, dict[str, Any], Any]:

@@ -48,7 +48,7 @@ def make_app(checkpoint: Path, root: Path, *, vae: Path | None = None, lora_dir:
     )
     with gr.Blocks(title="Rerender A Video", analytics_enabled=False) as page:
         gr.Markdown(f"## Rerender A Video\nCheckpoint: {checkpoint.name}")
-        build_panel(around)
+        build_panel(around, page=page)
     app = FastAPI(title="Rerender A Video")
     app.include_router(make_router(jobs, access))
     app.router.add_event_handler("shutdown", jobs.close)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from fastapi import HTTPException
 from modules import scripts, shared
 from modules.processing import Processed, fix_seed
 from PIL import Image
@@ -18,6 +19,7 @@ from rerender.hosts.webui.controlnet import check_units
 from rerender.hosts.webui.host import WebuiHost
 from rerender.hosts.webui.session import stop_asked
 from rerender.settings import SECTIONS, Settings, make_settings, schema
+from rerender.ui.api import error_response
 from rerender.ui.controls import sections_in_accordions
 from rerender.ui.places import confined, safe_name
 
@@ -59,7 +61,7 @@ class RerenderScript(scripts.Script):
             args: the values of `ui`; or, by API, one dict: video, stage and any settings.
 
         Raises:
-            RuntimeError: what a user did wrong, in words for the page.
+            RuntimeError: what a user did wrong, in words for the page; by API an HTTPException.
         """
         try:
             video, stage, values = self._asked(args)
@@ -67,7 +69,10 @@ class RerenderScript(scripts.Script):
             settings = make_settings({**_from_tab(p), **values, "workers": 1})
             return _run(p, video, stage, settings)
         except RerenderError as error:
-            raise RuntimeError(f"{error.message} {error.hint}".strip()) from error
+            text = f"{error.message} {error.hint}".strip()
+            if getattr(p, "is_api", False):
+                raise HTTPException(error_response(error).status_code, text) from error
+            raise RuntimeError(text) from error
 
     def _asked(self, args: Sequence[Any]) -> tuple[Path, str, dict[str, Any]]:
         if args and isinstance(args[0], dict):
