@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isnan
+from math import isnan, nan, sqrt
 
 from rerender.evaluate.figures import ClipFigures
 
@@ -25,6 +25,8 @@ class Limits:
     """From where on a figure counts as a fault, mostly relative to the source's own figure."""
 
     motion_kept: float = 0.35
+    motion_partly: float = 0.7
+    """Below this, texture stays behind: it sticks to the screen or crawls."""
     frozen_share: float = 0.25
     """Share of frames that hardly move although the source does."""
     sharpness: float = 0.6
@@ -33,6 +35,10 @@ class Limits:
     """Above the blur effect of the source."""
     change: float = 4.0
     structure_same: float = 0.97
+    unsteady: float = 8.0
+    """Levels, root of the warp error above the source's."""
+    wandering: float = 16.0
+    """Levels, root of the warp error to the first frame above the source's."""
     flicker: float = 2.0
     """Levels above the source's."""
     join_ratio: float = 1.5
@@ -50,6 +56,9 @@ def findings(result: ClipFigures, source: ClipFigures, limits: Limits | None = N
         _frozen(result, own, limits),
         _blurred(own, floor, limits),
         _unchanged(own, limits),
+        _sticks(own, limits),
+        _unsteady(own, floor, limits),
+        _wanders(own, floor, limits),
         _flickers(own, floor, limits),
         _pops(own, floor, limits),
         _drifts(own, floor, limits),
@@ -66,7 +75,7 @@ def is_disqualified(found: list[Finding]) -> bool:
 def verdict_line(found: list[Finding]) -> str:
     """One sentence for people."""
     if not found:
-        return "No fault found: moves with the source, as sharp as its key frames, no flicker, pops or drift."
+        return "No fault found: moves with the source, keeps its look and its sharpness, no flicker, pops or drift."
     line = "; ".join(f"{finding.fault} ({finding.text})" for finding in found)
     if is_disqualified(found):
         line += ". Its consistency figures say nothing"
@@ -125,6 +134,31 @@ def _lost_structure(own: Mapping[str, float], limits: Limits) -> Finding | None:
     if own["structure"] < limits.structure:
         return Finding("loses the layout", f"edges correlate by {own['structure']:.2f} with the source's")
     return None
+
+
+def _sticks(own: Mapping[str, float], limits: Limits) -> Finding | None:
+    if limits.motion_kept <= own["motion_kept"] < limits.motion_partly:
+        return Finding("texture does not move along", f"keeps {own['motion_kept']:.0%} of the source's motion")
+    return None
+
+
+def _unsteady(own: Mapping[str, float], floor: Mapping[str, float], limits: Limits) -> Finding | None:
+    excess = _excess(own["warp_error"], floor["warp_error"])
+    if excess > limits.unsteady:
+        return Finding("changes from frame to frame", f"by {excess:.0f} levels more than the source")
+    return None
+
+
+def _wanders(own: Mapping[str, float], floor: Mapping[str, float], limits: Limits) -> Finding | None:
+    excess = _excess(own["warp_error_first"], floor["warp_error_first"])
+    if excess > limits.wandering:
+        return Finding("does not keep its first look", f"{excess:.0f} levels more away from it than the source")
+    return None
+
+
+def _excess(error: float, floor: float) -> float:
+    """Root of what a squared error has above another one, in levels; nan where it was not measured."""
+    return nan if isnan(error) else sqrt(max(0.0, error - _or(floor, 0.0)))
 
 
 def _flickers(own: Mapping[str, float], floor: Mapping[str, float], limits: Limits) -> Finding | None:

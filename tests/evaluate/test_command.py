@@ -71,6 +71,18 @@ def test_each_fault_is_named(rivals):
     assert not {"frozen", "blurred", "unchanged"} & set(faults(rivals, "jitter"))
 
 
+def test_noise_that_sticks_to_the_screen_is_named():
+    """Per-frame img2img with one fixed seed: neighbours agree, but the texture does not move with the picture."""
+    frames = panning(6, speed=1, size=(96, 128))
+    grain = np.random.default_rng(3).normal(0, 22, (96, 128, 1))
+    stuck = [np.clip(0.4 * f + 80 + grain, 0, 255).astype(np.uint8) for f in frames]
+    moving = [np.clip(0.4 * f + 80 + np.roll(grain, -i, axis=1), 0, 255).astype(np.uint8) for i, f in enumerate(frames)]
+    evaluation = evaluate(frames, stuck, against=[moving], names=["stuck", "moving"], semantic=False)
+    assert {"frozen", "texture does not move along"} & set(faults(evaluation, "stuck"))
+    assert {"changes from frame to frame", "does not keep its first look"} <= set(faults(evaluation, "stuck"))
+    assert not faults(evaluation, "moving")
+
+
 def test_no_frozen_blurred_or_unchanged_result_wins(rivals):
     errors = {result.name: result.summary()["warp_error"] for result in rivals.results}
     assert errors["all blurred"] < errors["good"] < errors["jitter"]
