@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality.methods import METHODS, Output, render
+from benchmarks.quality.methods import COMMON, METHODS, Output, render
 from benchmarks.quality.section import sheet, update_docs
 from benchmarks.quality.suite import SETS, Case
 from rerender.errors import UserError
@@ -43,7 +44,9 @@ def run(options: argparse.Namespace, checkpoint: Path) -> None:
     document: dict[str, Any] = {
         "set": options.set,
         "checkpoint": checkpoint.name,
-        "machine": f"{platform.processor() or platform.machine()}, Python {platform.python_version()}",
+        "machine": f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}",
+        "settings": COMMON,
+        "note": options.note,
         "cases": [],
     }
     started = time.perf_counter()
@@ -132,6 +135,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     parser.add_argument("--reports", type=Path, metavar="DIR", help="write an HTML report of each clip here")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="write a sheet of frames of each clip here")
+    parser.add_argument("--note", default="", metavar="TEXT", help="what a reader of the figures should know")
     parser.add_argument("--docs", action="store_true", help="write the section Quality of docs/benchmarks.md")
     return parser.parse_args()
 

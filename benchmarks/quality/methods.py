@@ -20,7 +20,7 @@ from rerender.stages.keys import render_keys
 from rerender.stages.propagation import propagate
 from rerender.video.write import open_writer
 
-STRENGTH = 0.5
+STRENGTH = 0.45
 COMMON: dict[str, Any] = {
     "cfg_scale": 2.5,
     "denoising_strength": STRENGTH,
@@ -46,7 +46,6 @@ def two_pass(strength: float = STRENGTH) -> dict[str, Any]:
     return {
         "passes": "two_pass",
         "reanchor_below": 0.0,
-        "attention_layers": "loose",
         "shape_fusion": _running(0.1, strength) > 0,
         "shape_end": _running(0.1, strength),
         "pixel_start": _running(0.5, strength),

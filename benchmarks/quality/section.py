@@ -63,10 +63,15 @@ def section(document: Mapping[str, Any]) -> str:
     cases = document["cases"]
     if not cases:
         return "Nothing measured yet."
-    methods = list(cases[0]["methods"])
+    methods, settings = list(cases[0]["methods"]), document["settings"]
     lines = [
         f"`python -m benchmarks.quality --set {document['set']}`: {len(cases)} clips, checkpoint "
-        f"`{document['checkpoint']}`, {document['machine']}, {document['seconds'] / 60:.0f} minutes in all.",
+        f"`{document['checkpoint']}` at strength {settings['denoising_strength']:g} and CFG {settings['cfg_scale']:g}, "
+        f"{document['machine']}, {document['seconds'] / 60:.0f} minutes in all. {document['note']}".rstrip(),
+        "",
+        "All three run through the same pipeline with the same noise; the last two differ in how key frames are "
+        "rendered, not in propagation. Two-pass is the reference's scheme rebuilt from our parts: every key frame in "
+        "full twice, one anchor for ever, and its periods, which it counts over all steps of the schedule.",
         "",
         "Means over the clips; the source's row is the floor. What each figure means: [metrics.md](metrics.md).",
         "",

@@ -19,7 +19,7 @@ from rerender.settings import make_settings
 def test_the_smoke_set_runs_and_its_tables_replace_older_ones(tiny_checkpoint: Path, tmp_path: Path):
     figures, docs = tmp_path / "figures.json", tmp_path / "docs" / "benchmarks.md"
     options = argparse.Namespace(
-        set="smoke", only="", json=figures, reports=None, pictures=tmp_path / "pictures", docs=False
+        set="smoke", only="", json=figures, reports=None, pictures=tmp_path / "pictures", docs=False, note=""
     )
     benchmark.run(options, tiny_checkpoint)
     document = json.loads(figures.read_text())
