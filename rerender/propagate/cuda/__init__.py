@@ -1,0 +1,91 @@
+"""The synthesis on NVIDIA GPUs: nothing to install, nothing to compile, and the CPU wherever it does not work."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from rerender.errors import UserError
+from rerender.propagate.cuda.errors import OUT_OF_MEMORY, CudaError, NoGpuError
+from rerender.propagate.settings import DeviceName
+from rerender.propagate.synthesis import Synthesis, synthesize
+
+__all__ = ["CudaError", "choose_synthesis", "usable"]
+
+_log = logging.getLogger(__name__)
+
+
+def choose_synthesis(wish: DeviceName) -> Callable[..., Synthesis]:
+    """Return `synthesis.synthesize`, or what does the same on the GPU.
+
+    A GPU that runs out of memory hands over to the CPU, for all that the returned function is used for, with one line
+    that says so.
+
+    Args:
+        wish: "auto" takes the GPU if it can be used, and says why where it cannot.
+
+    Raises:
+        UserError: the wish is "cuda", and the GPU cannot be used.
+    """
+    reason = _why_not() if wish != "cpu" else None
+    if wish == "cuda" and reason is not None:
+        raise UserError(f"Propagation cannot run on CUDA: {reason}.", hint='Set its device to "auto" or "cpu".')
+    if wish == "auto" and reason is not None:
+        _say_once(logging.INFO if isinstance(reason, NoGpuError) else logging.WARNING, f"CUDA: {reason}")
+    return _OnGpu() if wish != "cpu" and reason is None else synthesize
+
+
+def usable() -> bool:
+    """Whether "auto" means the GPU here."""
+    return _why_not() is None
+
+
+class _OnGpu:
+    """`synthesize` on the GPU, until its memory is too small."""
+
+    def __init__(self) -> None:
+        self._full = False
+
+    def __call__(self, *arguments: Any, threads: int = 0, **options: Any) -> Synthesis:
+        if not self._full:
+            try:
+                return self._run(*arguments, **options)
+            except (CudaError, RuntimeError) as error:
+                if not _is_memory(error):
+                    raise
+                self._full = True
+                _log.warning("the GPU has too little free memory for the propagation, it goes on on the CPU: %s", error)
+        return synthesize(*arguments, threads=threads, **options)
+
+    @staticmethod
+    def _run(*arguments: Any, **options: Any) -> Synthesis:
+        from rerender.propagate.cuda import device, engine
+
+        return engine.synthesize(device.open_device(), *arguments, **options)
+
+
+def _is_memory(error: Exception) -> bool:
+    from torch.cuda import OutOfMemoryError
+
+    return isinstance(error, OutOfMemoryError) or (isinstance(error, CudaError) and error.code == OUT_OF_MEMORY)
+
+
+def _why_not() -> CudaError | None:
+    """The driver is asked first: without one, torch need not be imported by a process that only propagates."""
+    from rerender.propagate.cuda.driver import open_library
+
+    try:
+        open_library()
+        from rerender.propagate.cuda.device import open_device
+
+        open_device()
+    except CudaError as error:
+        return error
+    return None
+
+
+@cache
+def _say_once(level: int, message: str) -> None:
+    _log.log(level, "%s; propagation runs on the CPU", message)
