@@ -42,7 +42,16 @@ WAYS: dict[str, dict[str, Any]] = {
     "all, plain encoding": {"fidelity_encoding": False},
     "all, checked": {"fidelity_check": True},
 }
-COMMON: dict[str, Any] = {"steps": 20, "denoising_strength": 0.5, "cfg_scale": 2.5, "seed": 1}
+COMMON: dict[str, Any] = {"steps": 20, "denoising_strength": 0.45, "cfg_scale": 2.5, "seed": 1}
+PROMPTS = {
+    "pencil": "a pencil sketch of",
+    "oil": "an oil painting of",
+    "watercolour": "a watercolour of",
+    "mosaic": "a mosaic of",
+    "ink": "an ink wash of",
+    "neon": "a neon drawing of",
+    "comic": "a comic of",
+}
 
 
 def main() -> None:
@@ -50,7 +59,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, default=Path("models/rerender-demo.safetensors"))
     parser.add_argument("--scenes", nargs="+", default=["translation-9000", "zoom-9000", "parallax-9000"])
-    parser.add_argument("--looks", nargs="+", default=["oil", "watercolour", "mosaic"], help="one a scene, in turn")
+    parser.add_argument(
+        "--looks",
+        nargs="+",
+        choices=list(PROMPTS),
+        default=["watercolour", "oil", "comic"],
+        help="one a scene, in turn",
+    )
     parser.add_argument("--only", nargs="+", default=list(WAYS), help="ways to run")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--keys", type=int, default=4)
@@ -94,7 +109,9 @@ def ablation(host: Host, arguments: argparse.Namespace, common: dict[str, Any]) 
         free: list[KeyFrame] = []
         for way in arguments.only:
             started = time.perf_counter()
-            keys = translate(host, clip, frames, {**common, "prompt": look, **WAYS[way]})
+            keys = translate(
+                host, clip, frames, {**common, "prompt": f"{PROMPTS[look]} {clip.captions[0]}", **WAYS[way]}
+            )
             free = free or keys
             row = {**judge(clip, keys, free, look), "seconds": (time.perf_counter() - started) / len(keys)}
             found[way].append(row)
@@ -161,7 +178,12 @@ def drift(host: Host, arguments: argparse.Namespace, common: dict[str, Any], len
     for name, look in zip(arguments.scenes, itertools.cycle(arguments.looks)):
         clip = open_scene(name, arguments.size, length)
         for way in ("all", "all, plain encoding"):
-            keys = translate(host, clip, list(range(length)), {**common, "prompt": look, **WAYS[way]})
+            keys = translate(
+                host,
+                clip,
+                list(range(length)),
+                {**common, "prompt": f"{PROMPTS[look]} {clip.captions[0]}", **WAYS[way]},
+            )
             errors = [error_between(clip, keys[0], key) for key in keys[1:]]
             growth = float(np.polyfit(range(len(errors)), errors, 1)[0])
             sharpness = [laplacian_variance(key.picture) / laplacian_variance(keys[0].picture) for key in keys[1:]]
