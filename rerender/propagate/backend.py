@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rerender.propagate.cuda import choose_synthesis
 from rerender.propagate.problem import EFFORTS, Guide
 from rerender.propagate.settings import PropagationSettings
-from rerender.propagate.synthesis import Synthesis, synthesize
+from rerender.propagate.synthesis import Synthesis
 
 Synthesizer = Callable[[np.ndarray, Sequence[Guide], np.ndarray | None], Synthesis]
 """(style, guides, field to start from or None) to a synthesis."""
@@ -17,7 +18,12 @@ _WARM_LEVELS = 3
 
 
 def make_synthesizer(settings: PropagationSettings) -> Synthesizer:
-    """Return the synthesis with the settings bound."""
+    """Return the synthesis with the settings bound, on the device that they wish for.
+
+    Raises:
+        UserError: they insist on CUDA, and it cannot be used.
+    """
+    synthesize = choose_synthesis(settings.device)
 
     def run(style: np.ndarray, guides: Sequence[Guide], start: np.ndarray | None) -> Synthesis:
         return synthesize(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import wait as wait_for_exit
 
@@ -17,6 +19,7 @@ import psutil
 
 from rerender.errors import Interrupted
 from rerender.motion.flow import FlowEstimator
+from rerender.propagate.cuda import usable
 from rerender.propagate.interval import IntervalJob, propagate_interval
 from rerender.propagate.settings import PropagationSettings
 
@@ -40,7 +43,7 @@ def propagate_all(
     Args:
         jobs: in the order of the results.
         settings: defaults where left out.
-        workers: processes; None or 0 decides by cores and free memory; 1 works in this process.
+        workers: processes; None or 0 decides by cores and free memory (1 with a GPU); 1 works in this process.
         flow: estimator of optical flow, picklable where there are several workers.
         cancelled: asked several times a second; it stays in this process.
 
@@ -51,7 +54,7 @@ def propagate_all(
         UserError, Interrupted: see `propagate_interval`.
     """
     settings = settings or PropagationSettings()
-    count = workers or default_workers()
+    count = workers or (1 if settings.device != "cpu" and usable() else default_workers())
     if count <= 1:
         for number, job in enumerate(jobs):
             for offset, picture in _pictures(job, settings, flow, cancelled):
@@ -95,7 +98,8 @@ def _in_processes(
     try:
         while True:
             while len(pending) < workers and (job := next(jobs, None)) is not None:
-                pending.append(pool.submit(_work, job, settings, flow))
+                with _without_main(flow):
+                    pending.append(pool.submit(_work, job, settings, flow))
                 del job
             if not pending:
                 return
@@ -104,6 +108,24 @@ def _in_processes(
             number += 1
     finally:
         _stop(pool)
+
+
+@contextmanager
+def _without_main(flow: FlowEstimator | None) -> Iterator[None]:
+    """Keep workers that start now from running the program's main script again (a web server, say): none needs it.
+
+    Except where the estimator itself was defined there.
+    """
+    main = sys.modules["__main__"]
+    if type(flow).__module__ == "__main__" or not hasattr(main, "__file__"):
+        yield
+        return
+    file, spec = main.__file__, main.__spec__
+    main.__file__ = main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__file__, main.__spec__ = file, spec
 
 
 def _belong_to_parent() -> None:

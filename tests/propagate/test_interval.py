@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,6 +149,28 @@ def test_worker_processes_give_the_same_bytes_in_the_same_order():
     assert [(job, offset) for job, offset, _ in here] == [(0, 1), (0, 2), (1, 1), (2, 1)]
     assert [(job, offset) for job, offset, _ in there] == [(job, offset) for job, offset, _ in here]
     assert all(np.array_equal(a[2], b[2]) for a, b in zip(here, there, strict=True))
+
+
+def test_workers_do_not_run_the_main_script_again(tmp_path):
+    script = tmp_path / "server.py"
+    script.write_text(
+        "import numpy as np\n"
+        "from rerender.propagate import IntervalJob, PropagationSettings, propagate_all\n"
+        "print('started')\n"
+        "frame = np.zeros((32, 32, 3), np.uint8)\n"
+        "job = IntervalJob([frame] * 3, frame, frame)\n"
+        "print([o for _, o, _ in propagate_all([job], PropagationSettings(preset='fast'), workers=2)])\n"
+        "import __main__; print(__main__.__file__)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert done.stdout.split("\n")[:3] == ["started", "[1]", str(script)]
 
 
 def test_an_error_in_a_worker_reaches_the_caller():

@@ -1,0 +1,190 @@
+"""Propagation, measured: python -m benchmarks.propagation [--ebsynth PATH] [--json FILE] [--parts pair,sequences,...].
+
+CPU seconds are process time, summed over threads. "exhaustive" is the reference's work with nothing skipped
+(12 rounds of 6 passes, search over the whole source, no stop mask): it stands in for EbSynth where no binary is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmarks.propagation_pairs import Pair, psnr, warped_pair
+from benchmarks.propagation_sequences import CASES, measure_sequence
+from rerender.propagate import PropagationSettings, propagate_interval
+from rerender.propagate.cuda import choose_synthesis, usable
+from rerender.propagate.poisson import screened_poisson
+from rerender.propagate.problem import EFFORTS, Effort, Guide
+from rerender.propagate.synthesis import synthesize
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Print the figures, and write them as JSON where that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--parts", default="pair,sequences,poisson", help="of pair, sequences, poisson, memory, cuda")
+    parser.add_argument("--sizes", default="256x256,512x640,1024x1024", help="heights × widths of the pairs")
+    parser.add_argument("--pictures", default="coffee", help="of scikit-image: coffee, astronaut, chelsea")
+    parser.add_argument("--presets", default="fast,default,quality,exhaustive")
+    parser.add_argument("--frames", type=int, default=1000, help="of the memory part")
+    parser.add_argument("--ebsynth", type=Path, help="an EbSynth binary to run on the same pictures")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    parts: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
+        "pair": pair_rows,
+        "sequences": sequence_rows,
+        "poisson": poisson_rows,
+        "memory": memory_rows,
+        "cuda": cuda_rows,
+    }
+    figures: dict[str, Any] = {
+        "machine": f"{platform.machine()}, {platform.processor()}",
+        "python": platform.python_version(),
+    }
+    for part in options.parts.split(","):
+        figures[part] = []
+        for row in parts[part](options):
+            figures[part].append(row)
+            print(part, ", ".join(f"{key} {_short(value)}" for key, value in row.items()), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+
+
+def pair_rows(options: argparse.Namespace) -> Iterator[Row]:
+    """Seconds and PSNR of each preset on pairs with known truth."""
+    for size in options.sizes.split(","):
+        height, width = map(int, size.split("x"))
+        for name in options.pictures.split(","):
+            pair = warped_pair(height, width, name)
+            for preset in options.presets.split(","):
+                yield {"size": size, "picture": name, "preset": preset, **_pair_row(pair, EFFORTS[preset])}
+            if options.ebsynth:
+                yield {"size": size, "picture": name, "preset": "ebsynth", **_ebsynth_row(pair, options.ebsynth)}
+
+
+def _pair_row(pair: Pair, effort: Effort) -> Row:
+    _warm_up(pair)
+    # EbSynth has no refinement, so its stand-in goes without, and the presets are measured both ways.
+    started, wall = time.process_time(), time.perf_counter()
+    plain = synthesize(pair.style, pair.guides, effort=effort, subpixel=False)
+    plain_seconds = time.process_time() - started
+    plain_wall = time.perf_counter() - wall
+    started = time.process_time()
+    refined = synthesize(pair.style, pair.guides, effort=effort) if effort.radius else plain
+    seconds = time.process_time() - started if effort.radius else plain_seconds
+    work = pair.truth.shape[0] * pair.truth.shape[1] * effort.rounds * effort.passes
+    return {
+        "cpu_s": seconds,
+        "psnr": psnr(refined.picture, pair.truth),
+        "whole_pixels_cpu_s": plain_seconds,
+        "whole_pixels_wall_s": plain_wall,
+        "whole_pixels_psnr": psnr(plain.picture, pair.truth),
+        "ns_per_pixel_pass": plain_seconds / work * 1e9,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def _warm_up(pair: Pair) -> None:
+    """Compile, on a corner."""
+    corner = (slice(0, 64), slice(0, 64))
+    guides = [Guide(g.source[corner], g.target[corner], g.weight) for g in pair.guides]
+    synthesize(np.ascontiguousarray(pair.style[corner]), guides, effort=Effort(1, 1))
+
+
+def _ebsynth_row(pair: Pair, binary: Path) -> Row:
+    """Run EbSynth's command line with the reference's counts on the same pictures (8 bits)."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [str(binary), "-style", _save(pair.style, folder, "style")]
+        for number, guide in enumerate(pair.guides):
+            files = [
+                _save(image, folder, f"{side}{number}") for side, image in (("a", guide.source), ("b", guide.target))
+            ]
+            command += ["-guide", *files, "-weight", str(guide.weight)]
+        output = Path(folder) / "output.png"
+        command += ["-output", str(output), "-searchvoteiters", "12", "-patchmatchiters", "6", "-backend", "cpu"]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        picture = cv2.imread(str(output))[..., ::-1]
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu_s": seconds, "psnr": psnr(picture, pair.truth)}
+
+
+def _save(image: np.ndarray, folder: str, name: str) -> str:
+    path = str(Path(folder) / f"{name}.png")
+    cv2.imwrite(path, np.clip(np.rint(image), 0, 255).astype(np.uint8)[..., ::-1])
+    return path
+
+
+def sequence_rows(_: argparse.Namespace) -> Iterator[Row]:
+    """Steadiness of propagated clips, with exact and with estimated flow."""
+    for kind, look in CASES:
+        for exact in (True, False):
+            figures = measure_sequence(kind, look, PropagationSettings(), exact=exact)
+            yield {"scene": kind, "look": look, "flow": "exact" if exact else "DIS", **asdict(figures)}
+
+
+def poisson_rows(_: argparse.Namespace) -> Iterator[Row]:
+    """Seconds of one screened Poisson blend of three channels on one core."""
+    rng = np.random.default_rng(0)
+    values, gx, gy = rng.uniform(0, 100, (3, 512, 768, 3)).astype(np.float32)
+    times = []
+    for _repeat in range(5):
+        started = time.process_time()
+        screened_poisson(values, gx, gy, 2.5)
+        times.append(time.process_time() - started)
+    yield {"size": "512x768x3", "cpu_s": min(times)}
+
+
+def memory_rows(options: argparse.Namespace) -> Iterator[Row]:
+    """Resident memory while one clip of many intervals of 10 frames is propagated in this process."""
+    import psutil
+
+    from rerender.evaluate.scenes import scene
+
+    made, process, measured = scene("rotation", 9000, (256, 256), 11), psutil.Process(), []
+    for _interval in range(-(-options.frames // 10)):
+        frames = [made.frame(i) for i in range(11)]
+        for _result in propagate_interval(frames, frames[0], frames[-1], PropagationSettings(preset="fast")):
+            pass
+        measured.append(process.memory_info().rss / 2**20)
+    first, last, most = measured[0], measured[-1], max(measured)
+    yield {"frames": 10 * len(measured), "first_mib": first, "last_mib": last, "most_mib": most}
+
+
+def cuda_rows(_: argparse.Namespace) -> Iterator[Row]:
+    """Seconds of one synthesis at 960×544 with four guides on the GPU."""
+    if not usable():
+        yield {"cuda": "not measured (no usable GPU)"}
+        return
+    pair, run = warped_pair(544, 960), choose_synthesis("cuda")
+    _warm_up(pair)
+    run(pair.style, pair.guides)
+    started = time.perf_counter()
+    for _repeat in range(5):
+        result = run(pair.style, pair.guides)
+    seconds = (time.perf_counter() - started) / 5
+    there = synthesize(pair.style, pair.guides)
+    ratio = float(result.error.mean() / there.error.mean())
+    yield {"size": "544x960", "wall_s": seconds, "psnr": psnr(result.picture, pair.truth), "error_to_cpu": ratio}
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main()
