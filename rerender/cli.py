@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(function=_info)
     _add_evaluate(commands)
+    _add_ui(commands)
     settings = commands.add_parser("settings", help="list all settings, as a table and as JSON Schema")
     settings.add_argument("--format", choices=("both", "table", "json"), default="both")
     settings.set_defaults(function=_settings)
@@ -84,6 +85,16 @@ def _add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", help="measure how consistent a result is")
     cli.add_arguments(evaluate)
     evaluate.set_defaults(function=lambda options, reporter, cancelled: cli.run(options))
+
+
+def _add_ui(commands: Any) -> None:
+    ui = commands.add_parser("ui", help="serve the panel as a page of its own, on this machine only")
+    ui.add_argument("--checkpoint", type=Path, required=True, metavar="CKPT", help="Stable Diffusion checkpoint")
+    ui.add_argument("--vae", type=Path, metavar="FILE", help="VAE file to use instead of the checkpoint's")
+    ui.add_argument("--lora-dir", type=Path, metavar="DIR", help="folder of the files that <lora:name:weight> names")
+    ui.add_argument("--folder", type=Path, default=Path("rerender-jobs"), metavar="DIR", help="jobs and uploads")
+    ui.add_argument("--port", type=int, default=7861)
+    ui.set_defaults(function=_ui)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -166,6 +177,13 @@ def _propagate(options: argparse.Namespace, reporter: Reporter, cancelled: Calla
         check_output(output, source=options.video, overwrite=options.overwrite or _is_own(project, output))
         run = prepare_around(project, options.video, options.keys, settings, emit=reporter.emit, cancelled=cancelled)
         run_stage(run, "propagate", output)
+
+
+def _ui(options: argparse.Namespace, reporter: Reporter, cancelled: Callable[[], bool]) -> None:
+    from rerender.ui.serve import serve
+
+    _print(f"The panel is served on http://127.0.0.1:{options.port} (Ctrl-C ends it).")
+    serve(options.checkpoint, options.folder, port=options.port, vae=options.vae, lora_dir=options.lora_dir)
 
 
 def _info(options: argparse.Namespace, reporter: Reporter, cancelled: Callable[[], bool]) -> None:

@@ -15,7 +15,6 @@ _SLIDERS: dict[str, tuple[float, float]] = {
     "key_interval": (1, 100),
     "key_min_gap": (1, 50),
     "key_max_gap": (1, 100),
-    "key_motion": (0.01, 1.0),
     "attention_update_every": (1, 20),
     "guide_color": (0, 20),
     "guide_position": (0, 20),

@@ -12,13 +12,15 @@ from typing import Any
 import gradio as gr
 
 from rerender.errors import RerenderError, UserError
-from rerender.settings import SECTIONS
+from rerender.settings import SECTIONS, schema
 from rerender.ui.api import Access
 from rerender.ui.controls import controls, sections_in_accordions
 from rerender.ui.jobs import Job, Jobs
 from rerender.ui.places import confined, safe_name
 
 _WATCH_SECONDS = 0.5
+# Guards and the like, which no result depends on: they keep their defaults here.
+_LEFT_OUT = tuple(info.name for info in schema().values() if info.stage == "runtime")
 _STAGES = (
     ("Run 1st Key Frame", "first"),
     ("Run Key Frames", "keys"),
@@ -56,6 +58,7 @@ class _Parts:
 
     file: Any
     path: Any
+    facts: Any
     settings: dict[str, Any]
     format: Any
     job_id: Any
@@ -84,6 +87,8 @@ def build_panel(around: Surroundings, *, page: gr.Blocks | None = None) -> None:
             parts, buttons = _right(*asked)
     handlers = _Handlers(around, parts)
     inputs = [parts.file, parts.path, parts.job_id, parts.format, *parts.settings.values()]
+    for source in (parts.file.change, parts.path.blur):
+        source(handlers.facts, inputs=[parts.file, parts.path], outputs=[parts.facts])
     for name, stage in _STAGES:
         buttons[name].click(handlers.starter(stage), inputs=inputs, outputs=parts.outputs)
     buttons["Redo"].click(handlers.redo, inputs=[parts.redo_frame, *inputs], outputs=parts.outputs)
@@ -93,22 +98,24 @@ def build_panel(around: Surroundings, *, page: gr.Blocks | None = None) -> None:
         page.load(handlers.restore, inputs=[], outputs=parts.outputs)
 
 
-def _left(around: Surroundings) -> tuple[Any, Any, dict[str, Any], Any]:
+def _left(around: Surroundings) -> tuple[Any, Any, Any, dict[str, Any], Any]:
     with gr.Tabs():
         with gr.Tab("Upload"):
             file = gr.File(label="Video", file_types=["video", ".gif"], elem_id="rerender_video")
         with gr.Tab("Server path", visible=around.paths_allowed):
             path = gr.Textbox(label="Path of a video or of a folder of frames", elem_id="rerender_video_path")
+    facts = gr.HTML("", elem_id="rerender_facts")
     choices = {"sampler": around.samplers, "scheduler": around.schedulers}
-    made = controls("Generation", choices=choices)
-    made.update(sections_in_accordions(s for s in SECTIONS if s not in ("Generation", "Output")))
+    made = controls("Generation", without=_LEFT_OUT, choices=choices)
+    others = [section for section in SECTIONS if section not in ("Generation", "Output")]
+    made.update(sections_in_accordions(others, without=_LEFT_OUT))
     with gr.Accordion("Output", open=False):
-        made.update(controls("Output"))
+        made.update(controls("Output", without=_LEFT_OUT))
         format_ = gr.Dropdown(["mp4", "webm", "gif"], value="mp4", label="Format", elem_id="rerender_format")
-    return file, path, made, format_
+    return file, path, facts, made, format_
 
 
-def _right(file: Any, path: Any, settings: dict[str, Any], format_: Any) -> tuple[_Parts, dict[str, Any]]:
+def _right(file: Any, path: Any, facts: Any, settings: dict[str, Any], format_: Any) -> tuple[_Parts, dict[str, Any]]:
     buttons: dict[str, Any] = {}
     with gr.Row():
         for name, stage in _STAGES:
@@ -126,7 +133,7 @@ def _right(file: Any, path: Any, settings: dict[str, Any], format_: Any) -> tupl
         redo_frame = gr.Number(label="Key frame to redo", precision=0, value=0, elem_id="rerender_redo_frame")
         buttons["Redo"] = gr.Button("Redo this key frame", elem_id="rerender_redo")
     video = gr.Video(label="Result", interactive=False, elem_id="rerender_result")
-    return _Parts(file, path, settings, format_, job_id, status, preview, gallery, video, redo_frame), buttons
+    return _Parts(file, path, facts, settings, format_, job_id, status, preview, gallery, video, redo_frame), buttons
 
 
 class _Handlers:
@@ -147,6 +154,20 @@ class _Handlers:
     def redo(self, frame: float, file: Any, path: str, job_id: str, format_: str, *values: Any) -> Iterator[list[Any]]:
         """Render one key frame anew."""
         yield from self._show(lambda: self._start("keys", file, path, job_id, format_, values, (int(frame or 0),)))
+
+    def facts(self, file: Any, path: str) -> str:
+        """What kind of video was chosen, or why it cannot be used."""
+        from rerender.video.probe import probe
+
+        try:
+            video = self._video(file, path)
+            if video is None:
+                return ""
+            info = probe(video)
+        except RerenderError as error:
+            return _error(error.message, error.hint)
+        rate, sound = float(info.rate), ", with sound" if info.audio else ""
+        return f"<p>{info.width}×{info.height}, {info.frames} frames, {rate:.4g} frames a second{sound}</p>"
 
     def cancel(self, job_id: str) -> None:
         """Stop the job that is shown."""

@@ -61,7 +61,7 @@ def serve(checkpoint: Path, root: Path, *, port: int = 7861, **paths: Path | Non
     Raises:
         UserError: see `make_app`.
     """
-    app = make_app(checkpoint, root, **paths)
+    app = make_app(checkpoint, root.resolve(), **paths)
     import uvicorn
 
     logger.info("serving on http://127.0.0.1:%d", port)
