@@ -40,6 +40,9 @@ def main() -> None:
     parser.add_argument("--pictures", default="coffee", help="of scikit-image: coffee, astronaut, chelsea")
     parser.add_argument("--presets", default="fast,default,quality,exhaustive")
     parser.add_argument("--frames", type=int, default=1000, help="of the memory part")
+    parser.add_argument("--side", type=int, default=256, help="of the memory part's square frames")
+    parser.add_argument("--cases", default=",".join(kind for kind, _ in CASES), help="scenes of the sequences")
+    parser.add_argument("--flows", default="exact,dis", help="of the sequences")
     parser.add_argument("--ebsynth", type=Path, help="an EbSynth binary to run on the same pictures")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -129,12 +132,12 @@ def _save(image: np.ndarray, folder: str, name: str) -> str:
     return path
 
 
-def sequence_rows(_: argparse.Namespace) -> Iterator[Row]:
+def sequence_rows(options: argparse.Namespace) -> Iterator[Row]:
     """Steadiness of propagated clips, with exact and with estimated flow."""
     for kind, look in CASES:
-        for exact in (True, False):
-            figures = measure_sequence(kind, look, PropagationSettings(), exact=exact)
-            yield {"scene": kind, "look": look, "flow": "exact" if exact else "DIS", **asdict(figures)}
+        for flow in options.flows.split(",") if kind in options.cases.split(",") else []:
+            figures = measure_sequence(kind, look, PropagationSettings(), exact=flow == "exact")
+            yield {"scene": kind, "look": look, "flow": flow, **asdict(figures)}
 
 
 def poisson_rows(_: argparse.Namespace) -> Iterator[Row]:
@@ -155,7 +158,7 @@ def memory_rows(options: argparse.Namespace) -> Iterator[Row]:
 
     from rerender.evaluate.scenes import scene
 
-    made, process, measured = scene("rotation", 9000, (256, 256), 11), psutil.Process(), []
+    made, process, measured = scene("rotation", 9000, (options.side, options.side), 11), psutil.Process(), []
     for _interval in range(-(-options.frames // 10)):
         frames = [made.frame(i) for i in range(11)]
         for _result in propagate_interval(frames, frames[0], frames[-1], PropagationSettings(preset="fast")):
