@@ -10,7 +10,6 @@ from typing import Any
 
 from rerender.errors import UserError
 from rerender.host import Host
-from rerender.ui.api import Access, make_router
 from rerender.ui.jobs import Job, Jobs
 
 logger = logging.getLogger(__name__)
@@ -29,11 +28,13 @@ def make_app(checkpoint: Path, root: Path, *, vae: Path | None = None, lora_dir:
     try:
         import gradio as gr
         from fastapi import FastAPI
+
+        from rerender.ui.api import Access, make_router
+        from rerender.ui.panel import Surroundings, build_panel
     except ImportError as error:
         raise UserError(f"{error.name} is not installed.", hint="pip install -r requirements/panel.txt") from error
     from rerender.hosts.standalone.samplers import SAMPLERS
     from rerender.hosts.standalone.schedules import SCHEDULES
-    from rerender.ui.panel import Surroundings, build_panel
 
     if not checkpoint.is_file():
         raise UserError(f"The checkpoint {checkpoint} does not exist.", hint="Check the path.")
