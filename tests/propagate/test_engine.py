@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from rerender.propagate import kernels
 from rerender.propagate.numba_engine import NumbaLevel
 from rerender.propagate.problem import EFFORTS, FORBIDDEN, Guide, Problem, build_problem
 
@@ -163,3 +164,17 @@ def test_a_forbidden_source_is_left_at_once():
     for number in range(4):
         state.search(reverse=number % 2 == 1, rescore=number == 0, propagate=True, radius=28, key=number, shift=0)
     assert mask[state.nnf[..., 1], state.nnf[..., 0]].mean() > 0.99
+
+
+def test_kernels_compile_without_a_cache_where_no_folder_can_be_written(monkeypatch):
+    options = []
+
+    def compiler(**chosen: object):
+        options.append(chosen)
+        if chosen.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr(kernels, "njit", compiler)
+    assert kernels.jit(abs) is abs
+    assert options == [{"nogil": True, "cache": True}, {"nogil": True}]
