@@ -93,9 +93,10 @@ def build_panel(around: Surroundings, *, page: gr.Blocks | None = None) -> None:
         buttons[name].click(handlers.starter(stage), inputs=inputs, outputs=parts.outputs)
     buttons["Redo"].click(handlers.redo, inputs=[parts.redo_frame, *inputs], outputs=parts.outputs)
     buttons["Interrupt"].click(handlers.cancel, inputs=[parts.job_id], outputs=[], queue=False)
-    buttons["Restore"].click(handlers.restore, inputs=[], outputs=parts.outputs)
+    restored = [*parts.outputs, parts.format, *parts.settings.values()]
+    buttons["Restore"].click(handlers.restore, inputs=[], outputs=restored)
     if page is not None:
-        page.load(handlers.restore, inputs=[], outputs=parts.outputs)
+        page.load(handlers.restore, inputs=[], outputs=restored)
 
 
 def _left(around: Surroundings) -> tuple[Any, Any, Any, dict[str, Any], Any]:
@@ -175,11 +176,16 @@ class _Handlers:
             self.around.jobs().cancel(job_id)
 
     def restore(self) -> Iterator[list[Any]]:
-        """Show the job that runs, or the newest one: after the page was loaded anew."""
+        """Show the job that runs, or the newest one, with its settings: after the page was loaded anew."""
         known = self.around.jobs().list()
         at_work = [job for job in known if job.active]
-        if known:
-            yield from self._watch((at_work or known)[0].id)
+        if not known:
+            return
+        job = (at_work or known)[0]
+        controls_as_asked = [job.format, *(job.settings.get(name, gr.update()) for name in self.names)]
+        for shown in self._watch(job.id):
+            yield [*shown, *controls_as_asked]
+            controls_as_asked = [gr.update()] * len(controls_as_asked)
 
     def _show(self, start: Callable[[], Job]) -> Iterator[list[Any]]:
         try:
