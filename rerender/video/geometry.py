@@ -31,7 +31,7 @@ class Geometry:
         if frame.shape[:2] == (self.height, self.width):
             return np.ascontiguousarray(frame)
         picture = Image.fromarray(np.ascontiguousarray(frame))
-        return np.asarray(picture.resize((self.width, self.height), Image.Resampling.LANCZOS))
+        return np.array(picture.resize((self.width, self.height), Image.Resampling.LANCZOS))
 
 
 def plan_geometry(
