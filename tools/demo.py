@@ -29,7 +29,7 @@ from rerender.video.audio import audio_range
 from rerender.video.compose import contact_sheet, side_by_side
 from rerender.video.write import open_writer
 
-LOOKS = ("an oil painting", "a comic")
+LOOKS = ("an oil painting of a rabbit on grass", "a comic of a rabbit on grass")
 FRAMES = 33
 SETTINGS = {
     "end_frame": FRAMES,
@@ -37,7 +37,7 @@ SETTINGS = {
     "key_interval": 8,
     "steps": 20,
     "cfg_scale": 2.5,
-    "denoising_strength": 0.5,
+    "denoising_strength": 0.45,
     "seed": 1,
 }
 CHECKPOINT = Path(__file__).parent.parent / "models" / "rerender-demo.safetensors"
