@@ -14,12 +14,15 @@ import argparse
 import itertools
 import json
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from rerender.diffusion.fidelity import fidelity_encode
 from rerender.evaluate.looks import LOOKS, apply_look
 from rerender.evaluate.metrics import laplacian_variance, pair_warp_error
 from rerender.evaluate.motion import SceneMotion
@@ -28,8 +31,10 @@ from rerender.evaluate.scenes import Scene, scene
 from rerender.host import Host
 from rerender.hosts.standalone import load_host
 from rerender.motion.flow import flow_estimator
+from rerender.motion.warp import warp
 from rerender.settings import make_settings
 from rerender.translate import KeyFrame, Translator
+from rerender.translate.frames import to_image, to_picture, to_unit
 
 SWITCHES = ("attention", "shape_fusion", "pixel_fusion", "color_adain")
 NONE: dict[str, Any] = dict.fromkeys(SWITCHES, False)
@@ -117,6 +122,7 @@ def ablation(host: Host, arguments: argparse.Namespace, common: dict[str, Any]) 
             found[way].append(row)
             sheet.append(np.hstack([key.picture for key in keys]))
             print(f"{name} {look} {way}: {row}", flush=True)
+        print(f"{name} {look} autoencoder alone, to first: {autoencoder_alone(host, clip, free)}", flush=True)
     if arguments.sheet is not None:
         cv2.imwrite(str(arguments.sheet), np.vstack(sheet)[..., ::-1])
     means = {way: {key: float(np.mean([row[key] for row in rows])) for key in rows[0]} for way, rows in found.items()}
@@ -139,6 +145,21 @@ def error_between(clip: Scene, a: KeyFrame, b: KeyFrame) -> float:
     """Warp error along the exact flow."""
     motion = SceneMotion(clip).between(a.index, b.index, clip.frames[a.index], clip.frames[b.index])
     return pair_warp_error(a.picture, b.picture, motion)
+
+
+def autoencoder_alone(host: Host, clip: Scene, keys: list[KeyFrame]) -> dict[str, float]:
+    """Error to the first key frame if it is only warped along the exact flow, encoded and decoded."""
+    ways: dict[str, Callable[[Any], Any]] = {
+        "plain encoding": host.encode,
+        "fidelity encoding": lambda image: fidelity_encode(image, host, verify=False),
+    }
+    errors: dict[str, list[float]] = {way: [] for way in ways}
+    for key in keys[1:]:
+        image = to_image(warp(to_unit(keys[0].picture), clip.flow_between(key.index, keys[0].index)))
+        for way, encode in ways.items():
+            carried = replace(key, picture=to_picture(host.decode(encode(image))))
+            errors[way].append(error_between(clip, keys[0], carried))
+    return {way: float(np.mean(each)) for way, each in errors.items()}
 
 
 def nearest_look(picture: np.ndarray, source: np.ndarray) -> str:
