@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +19,24 @@ from PIL import Image, UnidentifiedImageError
 from rerender.errors import UserError
 
 
-@contextmanager
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well it takes the place of `path` in one step.
 
     Raises:
         UserError: the folder cannot be written to, or the device is full. `path` is then as it was.
     """
-    temporary: Path | None = None
+    temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=f".tmp{path.suffix}", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary.touch(exist_ok=False)  # not by tempfile: that would hide the result from other users
         yield temporary
         _sync(temporary)
         temporary.replace(path)
     except OSError as error:
         raise storage_error(error, path) from error
     finally:
-        if temporary is not None:
+        with contextlib.suppress(OSError):  # where the folder itself was refused there is nothing to remove
             temporary.unlink(missing_ok=True)
 
 

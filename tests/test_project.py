@@ -117,3 +117,9 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
     with pytest.raises(UserError, match=r"a\.png"):
         files.read_picture(tmp_path / "a.png")
+
+
+def test_results_are_as_readable_as_any_new_file(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "a.json", {})
+    (tmp_path / "b.json").touch()
+    assert (tmp_path / "a.json").stat().st_mode == (tmp_path / "b.json").stat().st_mode
