@@ -30,7 +30,7 @@ from rerender.video.compose import contact_sheet, side_by_side
 from rerender.video.write import open_writer
 
 LOOKS = ("an oil painting of a rabbit on grass", "a comic of a rabbit on grass")
-FRAMES = 33
+FRAMES = 25
 SETTINGS = {
     "end_frame": FRAMES,
     "short_side": 256,
