@@ -104,7 +104,7 @@ def reconstruction(host: StandaloneHost, docs: Path) -> list[str]:
     for (name, frames), wanted in zip(groups.items(), (25.5, 28.0), strict=True):
         outs = [through_autoencoder(host, frame) for frame in frames]
         value = float(np.mean([_psnr(a, b) for a, b in zip(frames, outs, strict=True)]))
-        rows.append(f"| autoencoder, {name}, 256², {len(frames)} frames | {value:.1f} dB | ≥ {wanted} dB |")
+        rows.append(f"| autoencoder, {name}, 256², {len(frames)} frames | {value:.2f} dB | ≥ {wanted} dB |")
         tiles += [np.vstack([frames[n], outs[n]]) for n in range(0, len(frames), len(frames) // 4)][:4]
     _save(docs / "reconstruction.png", np.hstack(tiles), 0.6)
     return rows
