@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from itertools import pairwise
 from pathlib import Path
 
@@ -192,3 +194,16 @@ def test_jobs_are_taken_only_as_workers_get_free():
     next(results)
     assert taken == [0]
     results.close()
+
+
+def test_an_interval_is_freed_when_it_is_done_without_the_garbage_collector():
+    frames = [frame.copy() for frame in clip("translation", 3, 48)[0]]
+    watched = weakref.ref(frames[1])
+    gc.collect()
+    gc.disable()
+    try:
+        assert len(list(propagate_interval(frames, restyle(frames[0]), None, FAST))) == 2
+        del frames
+        assert watched() is None
+    finally:
+        gc.enable()

@@ -82,7 +82,9 @@ def _why_not() -> CudaError | None:
 
         open_device()
     except CudaError as error:
-        return error
+        # Without its traceback, which holds the frames of all callers, and so an interval of pictures, in a cycle.
+        error.__context__ = error.__cause__ = None
+        return error.with_traceback(None)
     return None
 
 
