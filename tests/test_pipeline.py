@@ -108,7 +108,7 @@ def test_a_run_makes_every_frame_with_the_timestamps_of_the_source(reference: Ru
     assert reference.propagated == ["0-3", "3-6"]
     assert sorted(reference.hashes) == [f"{k:06d}.png" for k in range(FRAMES)]
     assert probe(reference.output).timestamps == probe(reference.clip).timestamps
-    manifest = json.loads((reference.folder / "project.json").read_text())
+    manifest = json.loads((reference.folder / "project.json").read_text(encoding="utf-8"))
     assert manifest["stages"] == {"keys": "done", "propagate": "done", "output": "done"}
 
 

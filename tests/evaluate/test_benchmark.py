@@ -22,15 +22,17 @@ def test_the_smoke_set_runs_and_its_tables_replace_older_ones(tiny_checkpoint: P
         set="smoke", only="", json=figures, reports=None, pictures=tmp_path / "pictures", docs=False, note=""
     )
     benchmark.run(options, tiny_checkpoint)
-    document = json.loads(figures.read_text())
+    document = json.loads(figures.read_text(encoding="utf-8"))
     (case,) = document["cases"]
     assert set(case["methods"]) == set(METHODS)
     assert [method["key_frames"] for method in case["methods"].values()] == [3, 2, 2]
     assert len(list((tmp_path / "pictures").iterdir())) == 1
     update_docs(docs, document)
-    docs.write_text(docs.read_text().replace("translation", "old") + "\n## Speed\n\nkept\n")
+    docs.write_text(
+        docs.read_text(encoding="utf-8").replace("translation", "old") + "\n## Speed\n\nkept\n", encoding="utf-8"
+    )
     update_docs(docs, document)
-    text = docs.read_text()
+    text = docs.read_text(encoding="utf-8")
     assert "translation" in text
     assert "old" not in text
     assert text.endswith("## Speed\n\nkept\n")

@@ -43,7 +43,7 @@ def test_the_table_and_the_files_it_was_asked_for(clips, tmp_path, capsys):
     assert "best: ours" in printed
     assert str(report / "report.html") in printed
     assert (report / "report.html").stat().st_size > 10_000
-    assert json.loads(figures.read_text())["key_frames"] == [0, 2, 3]
+    assert json.loads(figures.read_text(encoding="utf-8"))["key_frames"] == [0, 2, 3]
 
 
 def test_json_alone_goes_to_the_screen(clips, capsys):

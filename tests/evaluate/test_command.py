@@ -153,7 +153,7 @@ def test_files_and_memory_agree(tmp_path: Path):
     from_files = evaluate(folder, result, semantic=False, json_path=tmp_path / "figures.json")
     from_memory = evaluate(CLIP.frames, LOOK, semantic=False)
     assert from_files.results[0].summary() == pytest.approx(from_memory.results[0].summary(), nan_ok=True)
-    written = json.loads((tmp_path / "figures.json").read_text())
+    written = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
     assert written["frames"] == 8
     assert written["results"][0]["figures"]["warp_error"] == pytest.approx(
         from_files.results[0].summary()["warp_error"], rel=1e-5

@@ -59,7 +59,7 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Check]:
         def answer() -> Any:
             line = answers.readline()
             if not line:
-                raise RuntimeError(f"the webui ended:\n{log.read_text()[-4000:]}")
+                raise RuntimeError(f"the webui ended:\n{log.read_text(encoding='utf-8')[-4000:]}")
             found = json.loads(line)
             if "error" in found:
                 raise AssertionError(found["error"])

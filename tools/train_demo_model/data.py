@@ -114,5 +114,5 @@ def prepare(folder: Path, scenes: int, crops: int, seed: int = 0, workers: int =
 
 def load(folder: Path) -> Pictures:
     """The prepared data, memory-mapped."""
-    captions = json.loads((folder / "captions.json").read_text())
+    captions = json.loads((folder / "captions.json").read_text(encoding="utf-8"))
     return Pictures(np.load(folder / "pixels.npy", mmap_mode="r"), captions)

@@ -263,6 +263,6 @@ def write(checkpoint: Path, docs: Path) -> None:
         ]
     )
     card = docs / "model-card.md"
-    before, rest = card.read_text().split(BEGIN)
-    card.write_text(before + text + rest.split(END)[1])
+    before, rest = card.read_text(encoding="utf-8").split(BEGIN)
+    card.write_text(before + text + rest.split(END)[1], encoding="utf-8")
     log.info("\n%s", text)

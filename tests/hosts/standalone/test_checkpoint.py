@@ -301,7 +301,7 @@ def test_broken_ckpt(tmp_path: Path, content: bytes) -> None:
 def _edited_yaml(tiny_checkpoint: Path, tmp_path: Path, edit) -> Path:
     path = _beside(tiny_checkpoint, tmp_path, "model.safetensors")
     shutil.copy(tiny_checkpoint, path)
-    content = yaml.safe_load(path.with_suffix(".yaml").read_text())
+    content = yaml.safe_load(path.with_suffix(".yaml").read_text(encoding="utf-8"))
     edit(content["model"]["params"])
     path.with_suffix(".yaml").write_text(yaml.safe_dump(content))
     return path

@@ -43,7 +43,7 @@ def pictures() -> tuple[np.ndarray, list[Guide]]:
 
 
 def test_the_committed_ptx_names_the_source_that_it_was_made_from() -> None:
-    text = PTX.read_text()
+    text = PTX.read_text(encoding="utf-8")
     assert build_ptx.source_digest() in text.splitlines()[1]
     assert re.search(r"^\.version 6\.4$\s^\.target sm_50$", text, re.MULTILINE)
     assert set(re.findall(r"\.visible \.entry (\w+)\(", text)) == set(SIGNATURES)
@@ -51,11 +51,11 @@ def test_the_committed_ptx_names_the_source_that_it_was_made_from() -> None:
 
 @needs_nvrtc
 def test_the_committed_ptx_is_what_the_source_gives() -> None:
-    assert build_ptx.build_ptx() == PTX.read_text()
+    assert build_ptx.build_ptx() == PTX.read_text(encoding="utf-8")
 
 
 def test_every_kernel_has_the_parameters_of_its_signature() -> None:
-    source = SOURCE.read_text().replace("\\\n", "")
+    source = SOURCE.read_text(encoding="utf-8").replace("\\\n", "")
     found = {}
     for name, parameters in re.findall(r'extern "C" __global__ void (\w+)(?:##PATCH)?\((.*?)\)', source, re.DOTALL):
         codes = ""
