@@ -37,7 +37,7 @@ SETTINGS = {
     "key_interval": 8,
     "steps": 20,
     "cfg_scale": 2.5,
-    "denoising_strength": 0.4,
+    "denoising_strength": 0.35,
     "seed": 1,
 }
 CHECKPOINT = Path(__file__).parent.parent / "models" / "rerender-demo.safetensors"

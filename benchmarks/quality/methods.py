@@ -20,7 +20,7 @@ from rerender.stages.keys import render_keys
 from rerender.stages.propagation import propagate
 from rerender.video.write import open_writer
 
-STRENGTH = 0.4
+STRENGTH = 0.35
 COMMON: dict[str, Any] = {
     "cfg_scale": 2.5,
     "denoising_strength": STRENGTH,

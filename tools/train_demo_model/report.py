@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 Frame = NDArray[np.uint8]
 
-STRENGTH, CFG, STEPS = 0.4, 2.5, 20
+STRENGTH, CFG, STEPS = 0.35, 2.5, 20
 """What the model card recommends for img2img."""
 
 PAINTED = [look for look in LOOKS if look != "photo"]
