@@ -180,6 +180,8 @@ class _Handlers:
         known = self.around.jobs().list()
         at_work = [job for job in known if job.active]
         if not known:
+            # A generator that yields nothing would empty every control it is wired to.
+            yield [gr.update()] * (6 + len(self.names))
             return
         job = (at_work or known)[0]
         controls_as_asked = [job.format, *(job.settings.get(name, gr.update()) for name in self.names)]

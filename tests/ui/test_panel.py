@@ -66,6 +66,12 @@ def test_button_shows_the_run_to_its_end_and_the_next_one_goes_on(tmp_path: Path
     jobs.close()
 
 
+def test_reload_without_any_job_leaves_the_page_as_it_is(tmp_path: Path) -> None:
+    handlers = handlers_for(around(jobs_with(tmp_path / "jobs", PaintingHost()), tmp_path))
+    (shown,) = handlers.restore()
+    assert shown == [gr.update()] * (6 + len(handlers.names))
+
+
 @pytest.mark.parametrize(
     ("path", "changes", "words"),
     [
