@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(function=_info)
     _add_evaluate(commands)
+    _add_inspect(commands)
     _add_ui(commands)
     settings = commands.add_parser("settings", help="list all settings, as a table and as JSON Schema")
     settings.add_argument("--format", choices=("both", "table", "json"), default="both")
@@ -85,6 +86,14 @@ def _add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", help="measure how consistent a result is")
     cli.add_arguments(evaluate)
     evaluate.set_defaults(function=lambda options, reporter, cancelled: cli.run(options))
+
+
+def _add_inspect(commands: Any) -> None:
+    from rerender.inspection import cli
+
+    inspect = commands.add_parser("inspect", help="show what a key frame was made from: flow, masks, fusion target")
+    cli.add_arguments(inspect)
+    inspect.set_defaults(function=lambda options, reporter, cancelled: cli.run(options, cancelled))
 
 
 def _add_ui(commands: Any) -> None:

@@ -4,6 +4,7 @@
     keys/000040.png    rendered key frames, named by the frame number in the source
     frames/000041.png  propagated frames
     state/             what the key frame stage needs to go on after a stop
+    targets/000040.png what a key frame was pulled to where its references show it, for `inspect`
     history/           results that newer ones took the place of
 
 Results carry a fingerprint of everything they depend on. A result is valid when its fingerprint is the one that the
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,20 @@ MANIFEST_VERSION = 1
 
 @dataclass(frozen=True)
 class KeyResult:
-    """A key frame on disk."""
+    """A key frame on disk.
+
+    Attributes:
+        references: frame numbers of the key frames "previous" and "anchor" it was held to; empty if there were none.
+        visible: share of it that each of them shows, in [0, 1].
+    """
 
     frame: int
     fingerprint: str
     sha256: str
     revision: int
     seconds: float
+    references: dict[str, int] = field(default_factory=dict)
+    visible: dict[str, float] = field(default_factory=dict)
 
 
 class Project:
@@ -73,6 +81,19 @@ class Project:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
+
+    @classmethod
+    def as_it_is(cls, folder: Path) -> Project:
+        """A project to look at, not to change: needs no lock, so that a run may be at work on it.
+
+        Raises:
+            UserError: there is no project in the folder, or its manifest cannot be read.
+        """
+        project = cls(folder)
+        if not project.path.is_file():
+            raise UserError(f"There is no project in {folder}.", hint="Name a folder that holds a project.json.")
+        project._manifest = project._read()
+        return project
 
     @property
     def path(self) -> Path:
@@ -182,9 +203,29 @@ class Project:
             raise UserError(f"The key frame {path} does not exist.", hint="Run the stage keys first.")
         return read_picture(path)
 
-    def add_key(self, frame: int, picture: np.ndarray, fingerprint: str, *, revision: int, seconds: float) -> None:
-        """Store a rendered key frame; one that it replaces goes to history/."""
+    def add_key(
+        self,
+        frame: int,
+        picture: np.ndarray,
+        fingerprint: str,
+        *,
+        revision: int,
+        seconds: float,
+        references: dict[str, int] | None = None,
+        visible: dict[str, float] | None = None,
+        target: np.ndarray | None = None,
+    ) -> None:
+        """Store a rendered key frame; one that it replaces goes to history/.
+
+        Args:
+            references, visible: see `KeyResult`.
+            target: the picture it was pulled to, uint8 RGB (H, W, 3), if there was one.
+        """
         path = self.key_path(frame)
+        if target is not None:
+            write_png(self.target_path(frame), target)
+        else:
+            self.target_path(frame).unlink(missing_ok=True)
         self._to_history(path, self._manifest["keys"].get(str(frame), {}).get("fingerprint", "unknown"))
         write_png(path, picture)
         self._manifest["keys"][str(frame)] = {
@@ -192,8 +233,14 @@ class Project:
             "sha256": file_digest(path),
             "revision": revision,
             "seconds": round(seconds, 3),
+            "references": references or {},
+            "visible": {name: round(share, 4) for name, share in (visible or {}).items()},
         }
         self.save()
+
+    def target_path(self, frame: int) -> Path:
+        """Where the picture that a key frame was pulled to is."""
+        return self.folder / "targets" / f"{frame:06d}.png"
 
     def revision(self, frame: int) -> int:
         """How often the key frame was asked to be redone."""

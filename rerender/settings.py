@@ -116,7 +116,7 @@ class GenerationSettings(_Section):
         True,
         "runtime",
         "Store the reference features on disk after each key frame, so that a stopped run goes on at once; "
-        "without them it renders the shot's earlier key frames again first.",
+        "without them it renders the shot's earlier key frames again first. Also the fusion targets, for inspect.",
     )
     clip_skip: int = _setting(1, "first", "Which layer of the text encoder counts from the end.", ge=1, le=12)
     freeu: bool = _setting(False, "first", "FreeU: stronger shapes and finer texture, without more steps.")

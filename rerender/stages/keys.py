@@ -78,7 +78,16 @@ class _Loop:
         started = time.monotonic()
         key = self._translate(frame, is_anchor=place == 0, report=True, revision=revision)
         seconds = time.monotonic() - started
-        self.run.project.add_key(frame, key.picture, self.prints[frame], revision=revision, seconds=seconds)
+        self.run.project.add_key(
+            frame,
+            key.picture,
+            self.prints[frame],
+            revision=revision,
+            seconds=seconds,
+            references=key.references,
+            visible=key.visible,
+            target=key.target if self.run.settings.keep_state else None,
+        )
         self.references = self.prints[frame]
         if place > 0 and revision > 0:
             self.references = ""  # a redone key frame is no reference: the ones after it stay as they are

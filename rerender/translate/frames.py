@@ -35,6 +35,7 @@ class KeyFrame:
         index: frame number in the source.
         picture: uint8 RGB (H, W, 3).
         is_anchor: whether the frames after it refer to it as their anchor.
+        references: frame numbers of "previous" and "anchor"; empty for the first of a shot.
         visible: share of this frame that "anchor" and "previous" show, in [0, 1]; empty for the first of a shot.
         target: what pixel-aware fusion pulled to, uint8 RGB; None if it did not run.
         hidden: (H, W) in [0, 1], 1 where no reference shows the frame; None like `target`.
@@ -44,6 +45,7 @@ class KeyFrame:
     index: int
     picture: np.ndarray
     is_anchor: bool
+    references: dict[str, int] = field(default_factory=dict)
     visible: dict[str, float] = field(default_factory=dict)
     target: np.ndarray | None = None
     hidden: np.ndarray | None = None

@@ -111,7 +111,7 @@ class Translator:
         self._anchor = self._previous = rendering.as_reference()
         self._tracks.begin(index, picture)
         self._keys = 1
-        return _finish(rendering, started, is_anchor=True, visible={})
+        return _finish(rendering, started, is_anchor=True)
 
     def render_next(
         self,
@@ -143,7 +143,8 @@ class Translator:
         self._torn = False
         self._advance(rendering.as_reference(), is_anchor)
         self._track_references()
-        return _finish(rendering, started, is_anchor=is_anchor, visible=visible)
+        references = {"previous": previous.index, "anchor": anchor.index}
+        return _finish(rendering, started, is_anchor=is_anchor, references=references, visible=visible)
 
     def adopt(self, index: int, picture: np.ndarray) -> None:
         """Take `picture` as the rendering of reference frame `index`, where it is one; for keys edited by hand."""
@@ -285,6 +286,6 @@ def request_for(settings: Settings, index: int, picture: np.ndarray, seed_offset
     )
 
 
-def _finish(rendering: Rendering, started: float, *, is_anchor: bool, visible: dict[str, float]) -> KeyFrame:
+def _finish(rendering: Rendering, started: float, **facts: Any) -> KeyFrame:
     rendering.cost.total_seconds = time.perf_counter() - started
-    return replace(rendering.as_key_frame(), is_anchor=is_anchor, visible=visible)
+    return replace(rendering.as_key_frame(), **facts)

@@ -14,9 +14,10 @@ import pytest
 from rerender.evaluate.command import evaluate
 from rerender.evaluate.figures import METRICS
 from rerender.evaluate.looks import apply_look
-from rerender.evaluate.report.pictures import colour_wheel, error_picture, flow_picture, hidden_picture, slice_picture
+from rerender.evaluate.report.pictures import error_picture, hidden_picture, slice_picture
 from rerender.evaluate.report.plots import line_plot, nice_ticks
 from rerender.evaluate.scenes import scene
+from rerender.motion.pictures import colour_wheel, flow_picture
 from tests.evaluate.cases import noisy, picture
 
 NAME = "<ours> & theirs"

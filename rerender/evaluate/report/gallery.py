@@ -20,10 +20,10 @@ from rerender.evaluate.report.pictures import (
     busiest_row,
     error_picture,
     fit,
-    flow_picture,
     hidden_picture,
     slice_picture,
 )
+from rerender.motion.pictures import flow_picture
 from rerender.video.write import open_writer
 
 VIDEO_FRAMES = 300

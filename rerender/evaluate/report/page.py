@@ -13,10 +13,11 @@ from rerender.evaluate.figures import METRICS, Metric, show
 from rerender.evaluate.frames import Clip
 from rerender.evaluate.motion import Frame, MotionSource
 from rerender.evaluate.report import gallery
-from rerender.evaluate.report.pictures import ERROR_RANGE, embed, fit, wheel_picture
+from rerender.evaluate.report.pictures import ERROR_RANGE, embed, fit
 from rerender.evaluate.report.plots import line_plot, swatch
 from rerender.evaluate.verdict import is_disqualified
 from rerender.files import replacing
+from rerender.motion.pictures import wheel_picture
 
 if TYPE_CHECKING:
     from rerender.evaluate.command import Evaluation

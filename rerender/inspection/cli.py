@@ -1,0 +1,31 @@
+"""The `inspect` command: its arguments, and what it writes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `python -m rerender inspect`."""
+    parser.add_argument("project", type=Path, metavar="PROJECT", help="a project folder")
+    parser.add_argument("--frame", type=int, required=True, metavar="N", help="a key frame, by its frame number")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the pictures")
+
+
+def run(args: argparse.Namespace, cancelled: Callable[[], bool]) -> None:
+    """Write the pictures and print the path of the sheet."""
+    from rerender.inspection import inspect_key_frame, write_inspection
+
+    with tqdm(unit="frame", disable=not sys.stderr.isatty(), leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        views = inspect_key_frame(args.project, args.frame, on_progress=show, cancelled=cancelled)
+    print(write_inspection(views, args.output)[-1])  # noqa: T201
