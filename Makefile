@@ -1,13 +1,15 @@
 # `make demo` renders a clip, `make test` runs lint, types and tests. Both set up .venv on a clean machine first.
+# `WEBUI_DIR=/path/to/stable-diffusion-webui make test-webui` tests the extension inside a real webui (docs/webui.md).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 READY := $(VENV)/.ready
 DEV_READY := $(VENV)/.ready-dev
+WEBUI_READY := $(VENV)/.ready-webui
 WORKERS ?= 2
 
-.PHONY: demo test lint types unit setup clean
+.PHONY: demo test lint types unit test-webui setup clean
 
 demo: $(READY)
 	$(BIN)/python -m tools.demo out/demo
@@ -25,6 +27,16 @@ types: $(DEV_READY)
 unit: $(DEV_READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests
 
+# The webui is no part of this repository: WEBUI_DIR names one that runs (and WEBUI_PYTHON, where its venv lies elsewhere).
+ifdef WEBUI_DIR
+test-webui: $(WEBUI_READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/webui
+else
+test-webui:
+	@echo "SKIPPED: no test in a real webui was run, because WEBUI_DIR names none."
+	@echo "Set it to the folder of a webui 1.10.1 (docs/webui.md, section Tests against your own webui)."
+endif
+
 setup: $(DEV_READY)
 
 $(READY): requirements/torch.txt requirements/runtime.txt requirements/nodeps.txt
@@ -37,6 +49,10 @@ $(READY): requirements/torch.txt requirements/runtime.txt requirements/nodeps.tx
 
 $(DEV_READY): $(READY) requirements/dev.txt
 	$(PIP) install -r requirements/dev.txt
+	touch $@
+
+$(WEBUI_READY): $(DEV_READY) requirements/test-webui.txt
+	$(PIP) install -r requirements/test-webui.txt
 	touch $@
 
 clean:

@@ -1,23 +1,22 @@
 """Tests against a real webui 1.10.1: set WEBUI_DIR to its folder, and WEBUI_PYTHON where its venv lies elsewhere.
 
-The webui needs a checkpoint; a small one is enough. It is started as a library, on the CPU, and nothing is written
-into its folder but what any start writes.
+It is started on the CPU with the demo checkpoint and a data folder of its own; nothing is written into its folder but
+what any start writes (caches of hashes and compiled Python).
 """
 
 from __future__ import annotations
 
-import json
+import io
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
-Check = Callable[..., Any]
+from tests.webui.inside import Inside
+from tests.webui.server import Server
 
 
 def webui_dir() -> Path:
@@ -27,53 +26,37 @@ def webui_dir() -> Path:
     return Path(folder).resolve()
 
 
-def webui_python() -> Path:
-    named = os.environ.get("WEBUI_PYTHON")
-    place = ("Scripts", "python.exe") if sys.platform == "win32" else ("bin", "python")
-    return Path(named) if named else webui_dir().joinpath("venv", *place)
-
-
-def environment() -> dict[str, str]:
-    quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
-    return {**os.environ, **quiet, "OMP_NUM_THREADS": "1"}
+@pytest.fixture(scope="session")
+def webui() -> Path:
+    """The folder of the webui."""
+    return webui_dir()
 
 
 @pytest.fixture(scope="session")
-def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Check]:
+def inside(webui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
     """Runs a function of checks.py inside the webui and returns its result."""
-    webui_dir()
-    log = tmp_path_factory.mktemp("webui") / "log.txt"
-    reading, writing = os.pipe()
-    with log.open("w") as output, os.fdopen(reading) as answers:
-        process = subprocess.Popen(
-            [str(webui_python()), str(ROOT / "tests" / "webui" / "worker.py"), str(writing)],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            text=True,
-            pass_fds=(writing,),
-            env=environment(),
-        )
-        os.close(writing)
+    with Inside(webui, tmp_path_factory.mktemp("inside")) as running:
+        yield running
 
-        def answer() -> Any:
-            line = answers.readline()
-            if not line:
-                raise RuntimeError(f"the webui ended:\n{log.read_text(encoding='utf-8')[-4000:]}")
-            found = json.loads(line)
-            if "error" in found:
-                raise AssertionError(found["error"])
-            return found["result"]
 
-        def ask(check: str, **arguments: Any) -> Any:
-            assert process.stdin is not None
-            print(json.dumps({"check": check, "arguments": arguments}), file=process.stdin, flush=True)
-            return answer()
+@pytest.fixture(scope="session")
+def server(webui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that asks for the credentials `Server.user`."""
+    with Server(webui, tmp_path_factory.mktemp("server")) as running:
+        yield running
 
-        try:
-            assert answer() == "ready"
-            yield ask
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
-            process.wait(timeout=60)
+
+@pytest.fixture(scope="session")
+def clip_frames() -> list[Any]:
+    from rerender.evaluate.scenes import scene
+
+    return list(scene("translation", seed=1, size=(128, 128), frames=5).frames)
+
+
+@pytest.fixture(scope="session")
+def clip(clip_frames: list[Any]) -> bytes:
+    """A GIF of five frames."""
+    frames = [Image.fromarray(frame) for frame in clip_frames]
+    stored = io.BytesIO()
+    frames[0].save(stored, "GIF", save_all=True, append_images=frames[1:], duration=40)
+    return stored.getvalue()

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+
+from tests.webui.server import Server
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.timeout(1800)
@@ -17,15 +18,10 @@ WAIT_MS = 300_000  # says nothing about speed: the machine may be busy
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from tests.webui.conftest import webui_dir
-
-    webui_dir()
-    from tests.webui.server import Server
-
-    running = Server(tmp_path_factory.mktemp("data"))
-    yield running
-    running.close()
+def server(webui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server without any job, and without credentials in the way of the page."""
+    with Server(webui, tmp_path_factory.mktemp("browser"), flags=()) as running:
+        yield running
 
 
 @pytest.fixture
@@ -39,13 +35,11 @@ def page(server: Any) -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def clip(tmp_path: Path) -> Path:
-    from rerender.evaluate.scenes import scene
-
-    frames = [Image.fromarray(frame) for frame in scene("translation", seed=1, size=(128, 128), frames=5).frames]
-    frames[0].save(tmp_path / "clip.gif", save_all=True, append_images=frames[1:], duration=40)
-    return tmp_path / "clip.gif"
+@pytest.fixture(scope="module")
+def clip_file(clip: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "clip.gif"
+    path.write_bytes(clip)
+    return path
 
 
 def open_tab(page: Any, server: Any) -> None:
@@ -76,9 +70,9 @@ def fill_in(page: Any, clip: Path) -> None:
     page.locator("div.block#rerender_facts", has_text="128×128, 5 frames").wait_for()
 
 
-def test_a_run_in_the_tab(page: Any, server: Any, clip: Path) -> None:
+def test_a_run_in_the_tab(page: Any, server: Any, clip_file: Path) -> None:
     open_tab(page, server)
-    fill_in(page, clip)
+    fill_in(page, clip_file)
     page.locator("#rerender_run_first").click()
     wait_for_status(page, "done")
     assert page.locator("#rerender_gallery img").count() >= 1

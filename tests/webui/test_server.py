@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import base64
 import http.client
-import io
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from PIL import Image
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -26,29 +23,6 @@ SETTINGS: dict[str, Any] = {
     "scene_cuts": False,
     "propagation_preset": "fast",
 }
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from tests.webui.conftest import webui_dir
-
-    webui_dir()
-    from tests.webui.server import Server
-
-    running = Server(tmp_path_factory.mktemp("data"))
-    yield running
-    running.close()
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A GIF of five frames."""
-    from rerender.evaluate.scenes import scene
-
-    frames = [Image.fromarray(frame) for frame in scene("translation", seed=1, size=(128, 128), frames=5).frames]
-    stored = io.BytesIO()
-    frames[0].save(stored, "GIF", save_all=True, append_images=frames[1:], duration=40)
-    return stored.getvalue()
 
 
 def test_no_credentials_no_answer(server: Any) -> None:

@@ -1,7 +1,8 @@
-"""Runs inside the webui's own Python: starts the webui as a library and answers checks asked for on standard input.
+"""Runs inside the webui's own Python: `worker.py WEBUI DESCRIPTOR [FLAG ...]` starts it as a library.
 
-One JSON object a line: {"check": name, "arguments": {...}} → {"result": ...} or {"error": traceback}. The webui prints
-to standard output as it likes, so answers go to a pipe of their own.
+It answers checks asked for on standard input, one JSON object a line: {"check": name, "arguments": {...}} →
+{"result": ...} or {"error": traceback}. The webui prints to standard output as it likes, so answers go to the pipe
+DESCRIPTOR.
 """
 
 from __future__ import annotations
@@ -13,18 +14,15 @@ import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FLAGS = [
-    *("--skip-prepare-environment", "--skip-python-version-check", "--skip-torch-cuda-test", "--skip-version-check"),
-    *("--use-cpu", "all", "--no-half", "--no-download-sd-model", "--do-not-download-clip", "--api"),
-]
 
 
-def start_webui() -> None:
-    folder = Path(os.environ["WEBUI_DIR"]).resolve()
+def start_webui(folder: Path, flags: list[str]) -> None:
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     sys.path.append(str(ROOT))
-    sys.argv = ["launch.py", *FLAGS]
+    from tests.webui.place import FLAGS
+
+    sys.argv = ["launch.py", *FLAGS, *flags]
     from modules import launch_utils  # noqa: F401, I001  (first of all: reads the flags)
     from modules import initialize
 
@@ -37,8 +35,9 @@ def start_webui() -> None:
 
 
 def main() -> None:
-    answers = os.fdopen(int(sys.argv[1]), "w")
-    start_webui()
+    webui, descriptor, *flags = sys.argv[1:]
+    answers = os.fdopen(int(descriptor), "w")
+    start_webui(Path(webui), flags)
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
