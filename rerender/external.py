@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from rerender.errors import UserError
@@ -16,6 +17,7 @@ from rerender.planning import Plan, analyse, choose_frames
 from rerender.project import Project
 from rerender.settings import Settings
 from rerender.video.geometry import Geometry, plan_geometry
+from rerender.video.mask import plan_mask
 from rerender.video.probe import VideoInfo
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
@@ -97,16 +99,26 @@ def plan_around(
         info, source_hash, selection, geometry, cuts=settings.scene_cuts, known=analysis, cancelled=cancelled, note=note
     )
     cuts = tuple(selection.indices[cut] for cut in analysis.get("cuts", ()))
-    return Plan(info, source_hash, selection, geometry, (tuple(keys.files),), cuts), analysis
+    mask = plan_mask(settings, info, selection)
+    return Plan(info, source_hash, selection, geometry, (tuple(keys.files),), cuts, mask), analysis
 
 
-def take_over(keys: ExternalKeys, project: Project) -> None:
-    """Copy key frames into the project, where they differ from what it holds."""
+def take_over(
+    keys: ExternalKeys, project: Project, mask: str = "", masked: Callable[[int, np.ndarray], np.ndarray] | None = None
+) -> None:
+    """Copy key frames into the project, where they differ from what it holds.
+
+    Args:
+        mask: fingerprint of the mask.
+        masked: (frame, picture) → the picture with the source outside the mask.
+    """
     for frame, path in keys.files.items():
-        fingerprint = f"external {file_digest(path)[:24]}"
+        fingerprint = f"external {file_digest(path)[:24]}" + (f" {mask}" if mask else "")
         known = project.key(frame)
         if known is None or known.fingerprint != fingerprint:
-            project.add_key(frame, read_picture(path), fingerprint, revision=0, seconds=0.0)
+            picture = read_picture(path)
+            picture = masked(frame, picture) if masked is not None else picture
+            project.add_key(frame, picture, fingerprint, revision=0, seconds=0.0)
 
 
 def _geometry_for(keys: ExternalKeys, info: VideoInfo, settings: Settings) -> Geometry:

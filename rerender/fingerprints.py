@@ -28,8 +28,7 @@ def key_fingerprints(
         revision: how often a key frame was asked to be redone. A redone anchor changes its whole shot; another key
             frame changes nothing but itself, so its revision is no part of the chain.
     """
-    geometry = [plan.geometry.box, plan.geometry.width, plan.geometry.height]
-    source = [METHOD_VERSION, plan.source_hash, geometry]
+    source = [METHOD_VERSION, *_pixels(plan)]
     first, later = values_up_to(settings, "first"), values_up_to(settings, "keys")
     prints: dict[int, str] = {}
     for shot in plan.shots:
@@ -46,15 +45,20 @@ def interval_fingerprint(
     plan: Plan, settings: Settings, interval: Interval, ends: tuple[str | None, str | None]
 ) -> str:
     """Fingerprint of the propagated frames of one interval. ends: content hashes of its two key frames."""
-    geometry = [plan.geometry.box, plan.geometry.width, plan.geometry.height]
     where = [list(interval.frames), list(interval.cuts)]
-    return digest([METHOD_VERSION, plan.source_hash, geometry, where, list(ends), _own(settings, "propagate")])
+    return digest([METHOD_VERSION, *_pixels(plan), where, list(ends), _own(settings, "propagate")])
 
 
 def output_fingerprint(plan: Plan, settings: Settings, parts: list[str]) -> str:
     """Fingerprint of the finished file. parts: fingerprints of the intervals and content hashes of the key frames."""
     times = [str(time) for time in plan.selection.times]
     return digest([METHOD_VERSION, plan.source_hash, times, parts, _own(settings, "output")])
+
+
+def _pixels(plan: Plan) -> list[Any]:
+    """What decides the source's pixels at the working size, and which of them are restyled."""
+    geometry = [plan.geometry.box, plan.geometry.width, plan.geometry.height]
+    return [plan.source_hash, geometry, *([plan.mask.fingerprint] if plan.mask is not None else [])]
 
 
 def _own(settings: Settings, stage: str) -> dict[str, Any]:

@@ -77,7 +77,8 @@ def prepare_around(
         found, info, sha256, settings, analysis=project.analysis, cancelled=cancelled, note=_noting(emit)
     )
     run = _begin(RunContext(project, plan, settings, None, emit, cancelled), analysis, None)
-    take_over(found, project)
+    with run.masking() as masking:
+        take_over(found, project, plan.mask.fingerprint if plan.mask is not None else "", masking.apply)
     return run
 
 

@@ -14,6 +14,7 @@ from rerender.files import digest
 from rerender.motion.keyframes import Shot, adaptive_keys, listed_keys, split_shots, uniform_keys
 from rerender.settings import Settings
 from rerender.video.geometry import Geometry, plan_geometry
+from rerender.video.mask import Mask, plan_mask
 from rerender.video.probe import VideoInfo
 from rerender.video.read import FrameSource
 from rerender.video.select import Selection, select_frames
@@ -60,6 +61,7 @@ class Plan:
         geometry: crop and working size.
         shots: key frames by shot; a shot's first key frame is its anchor.
         cuts: frames that begin a new shot.
+        mask: where the style goes; None is everywhere.
     """
 
     info: VideoInfo
@@ -68,6 +70,7 @@ class Plan:
     geometry: Geometry
     shots: tuple[tuple[int, ...], ...]
     cuts: tuple[int, ...] = ()
+    mask: Mask | None = None
 
     @property
     def frames(self) -> tuple[int, ...]:
@@ -103,6 +106,7 @@ class Plan:
 
     def describe(self) -> dict[str, Any]:
         """What the manifest notes about the source."""
+        mask = {"path": str(self.mask.info.path), "sha256": self.mask.sha256} if self.mask else {}
         return {
             "path": str(self.info.path),
             "sha256": self.source_hash,
@@ -110,6 +114,7 @@ class Plan:
             "frame_rate": str(self.info.rate),
             "width": self.info.width,
             "height": self.info.height,
+            "mask": mask,
         }
 
 
@@ -132,13 +137,14 @@ def plan_run(
         The plan, and the analysis to store for the next call ({} where no pass over the clip was needed).
 
     Raises:
-        UserError: a range, crop or key frame that does not fit the clip, or a guard limit.
+        UserError: a range, crop, mask or key frame that does not fit the clip, or a guard limit.
         Interrupted: `cancelled` said yes.
     """
     selection = choose_frames(info, settings)
     crop = (settings.crop_left, settings.crop_top, settings.crop_right, settings.crop_bottom)
     geometry = plan_geometry(info.width, info.height, crop, settings.short_side)
     long_side = max(geometry.width, geometry.height)
+    mask = plan_mask(settings, info, selection)
     _check_limit("pixels on the long side", long_side, settings.limit_long_side, "limit_long_side", "short_side")
     analysis = analyse(
         info,
@@ -154,7 +160,7 @@ def plan_run(
     chosen = _choose_keys(settings, selection, analysis)
     shots = tuple(tuple(selection.indices[key] for key in shot.keys) for shot in chosen)
     cuts = tuple(selection.indices[cut] for cut in analysis.get("cuts", ()))
-    plan = Plan(info, source_hash, selection, geometry, shots, cuts)
+    plan = Plan(info, source_hash, selection, geometry, shots, cuts, mask)
     _check_limit("key frames", len(plan.keys), settings.limit_key_frames, "limit_key_frames", "key_interval")
     return plan, analysis
 

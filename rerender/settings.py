@@ -24,7 +24,8 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 def _setting(default: Any, stage: Stage, help_text: str, **bounds: Any) -> Any:
     """A field. stage: the earliest stage whose results depend on the value.
 
-    "selection": decides which frames are used or are key frames; results depend on those frames, not on the value.
+    "selection": decides which frames are used, are key frames, or are masked how; results depend on those frames and
+    masks, not on the value.
     "runtime": no result depends on it.
     """
     return Field(default, description=help_text, stage=stage, **bounds)
@@ -124,6 +125,25 @@ class GenerationSettings(_Section):
     freeu_b2: float = _setting(1.6, "first", "FreeU, backbone of the stage after it.", ge=0, le=3)
     freeu_s1: float = _setting(0.9, "first", "FreeU, skip connections of the innermost stage.", ge=0, le=3)
     freeu_s2: float = _setting(0.2, "first", "FreeU, skip connections of the stage after it.", ge=0, le=3)
+
+
+class MaskSettings(_Section):
+    """Where in the frame the style goes; the rest stays as it is in the source."""
+
+    mask: str = _setting(
+        "",
+        "selection",
+        "A mask: a video or folder of frames as long as the source, or one picture for all frames; white is inside.",
+    )
+    mask_side: Literal["inside", "outside"] = _setting("inside", "selection", "Which side of the mask is restyled.")
+    mask_feather: int = _setting(
+        4, "selection", "How far the mask's edges are softened to each side, in pixels.", ge=0, le=128
+    )
+    mask_background: Literal["keep", "render"] = _setting(
+        "keep",
+        "selection",
+        "The other side of the mask. keep: exactly the source. render: restyled as well, as without a mask.",
+    )
 
 
 class ReferenceSettings(_Section):
@@ -253,6 +273,7 @@ class Settings(
     ShapeFusionSettings,
     AttentionSettings,
     ReferenceSettings,
+    MaskSettings,
     GenerationSettings,
     KeyFrameSettings,
     SourceSettings,
@@ -264,6 +285,7 @@ SECTIONS: dict[str, type[_Section]] = {
     "Source": SourceSettings,
     "Key frames": KeyFrameSettings,
     "Generation": GenerationSettings,
+    "Mask": MaskSettings,
     "References": ReferenceSettings,
     "Cross-frame attention": AttentionSettings,
     "Shape-aware fusion": ShapeFusionSettings,

@@ -20,6 +20,7 @@ from rerender.inspection.views import (
     flow_view,
     hidden_view,
     latent_view,
+    mask_view,
     with_holes,
 )
 from rerender.motion.flow import FlowEstimator, UInt8Array, flow_estimator
@@ -28,8 +29,10 @@ from rerender.planning import choose_frames
 from rerender.project import KeyResult, Project
 from rerender.settings import Settings, make_settings
 from rerender.video.geometry import Geometry, plan_geometry
+from rerender.video.mask import MaskSource, plan_mask
 from rerender.video.probe import VideoInfo, probe
 from rerender.video.read import FrameSource, source_hash
+from rerender.video.select import Selection
 
 Progress = Callable[[int, int], None]
 
@@ -44,10 +47,10 @@ def inspect_key_frame(
 ) -> dict[str, UInt8Array]:
     """Pictures of what a rendered key frame was made from, by name, in the order to show them; see `caption`.
 
-    source, result; where the key frame had references also flow, hidden, latent and warped of "previous" and of
-    "anchor" (of the anchor alone where both are the same), target, and difference. The target is the picture that
-    pixel-aware fusion pulled to, as it was stored; where it was not stored there is "target_estimate" instead: the
-    references alone, with a checkerboard where neither shows anything.
+    source, result; mask, where the run has one; where the key frame had references also flow, hidden, latent and warped
+    of "previous" and of "anchor" (of the anchor alone where both are the same), target, and difference. The target is
+    the picture that pixel-aware fusion pulled to, as it was stored; where it was not stored there is "target_estimate"
+    instead: the references alone, with a checkerboard where neither shows anything.
 
     Args:
         project: a project or its folder; a run may be at work on it.
@@ -67,8 +70,13 @@ def inspect_key_frame(
     key = _rendered(project, frame)
     settings = project.settings or make_settings({})
     result = project.key_picture(frame)
-    with _source(project, settings, result) as source:
+    info, selection = _examined(project, settings)
+    geometry = _geometry(info, settings, result)
+    with FrameSource(info, selection, geometry) as source:
         views = {"source": source.frame(source.indices.index(frame)), "result": result}
+        if (mask := plan_mask(settings, info, selection)) is not None:
+            with MaskSource(mask, info, geometry) as masks:
+                views["mask"] = mask_view(views["source"], masks.at(frame))
         if not key.references:
             return views
         walk = _Walk(source, estimator or flow_estimator(settings.flow), on_progress, cancelled)
@@ -94,14 +102,14 @@ def _listed(project: Project) -> str:
     return "Rendered are " + ", ".join(map(str, frames[:12])) + (" …" if len(frames) > 12 else "") + "."
 
 
-def _source(project: Project, settings: Settings, result: UInt8Array) -> FrameSource:
-    """The selected frames of the source at the size of the key frame."""
+def _examined(project: Project, settings: Settings) -> tuple[VideoInfo, Selection]:
+    """The project's source, and the frames of it that the last run used."""
     path = Path(project.source["path"])
     if not path.exists():
         raise UserError(f"The source {path} of the project is not there any more.", hint="Put it back to its place.")
     project.check_source(source_hash(path))
     info = probe(path, until=settings.end_frame or None)
-    return FrameSource(info, choose_frames(info, settings), _geometry(info, settings, result))
+    return info, choose_frames(info, settings)
 
 
 def _geometry(info: VideoInfo, settings: Settings, result: UInt8Array) -> Geometry:

@@ -14,6 +14,7 @@ from rerender.video.compose import contact_sheet
 _CAPTIONS = {
     "source": "source",
     "result": "result",
+    "mask": "mask: the style goes where there is colour",
     "flow": "flow to {}: where it shows each pixel",
     "hidden": "vermillion: {} does not show it",
     "latent": "blue: latent cells hidden in {}",
@@ -40,7 +41,8 @@ def caption(name: str) -> str:
 def inspection_sheet(views: dict[str, UInt8Array], *, cell_width: int = 304) -> UInt8Array:
     """All views under their captions, four in a row, uint8 RGB: the frame itself, then each reference."""
     own = [name for name in views if not name.endswith(("_previous", "_anchor"))]
-    rows = [own, *([n for n in views if n.endswith(f"_{reference}")] for reference in ("previous", "anchor"))]
+    rows = [own[place : place + _COLUMNS] for place in range(0, len(own), _COLUMNS)]
+    rows += [[n for n in views if n.endswith(f"_{reference}")] for reference in ("previous", "anchor")]
     sheets = [_row(views, names, cell_width) for names in rows if names]
     return np.concatenate(sheets)
 

@@ -43,6 +43,11 @@ def latent_view(picture: UInt8Array, mask: FloatArray) -> UInt8Array:
     return _tint(_grey(picture), cells, LATENT)
 
 
+def mask_view(picture: UInt8Array, mask: FloatArray) -> UInt8Array:
+    """`picture` in dark grey where `mask` (H, W) is 0."""
+    return _mix(picture, (_grey(picture) // 3).astype(np.uint8), 1.0 - mask)
+
+
 def with_holes(picture: UInt8Array, occlusion: FloatArray) -> UInt8Array:
     """`picture` with a checkerboard where `occlusion` (H, W) is 1."""
     return _mix(picture, checkerboard(picture), occlusion)

@@ -16,9 +16,35 @@ from rerender.host import Host
 from rerender.planning import Interval, Plan
 from rerender.project import Project
 from rerender.settings import Settings
+from rerender.video.mask import MaskSource, composite
 from rerender.video.read import FrameSource
 
 logger = logging.getLogger(__name__)
+
+
+class Masking:
+    """Masks and sources of single frames, by frame number. Use it as a context manager."""
+
+    def __init__(self, masks: MaskSource | None, source: FrameSource, plan: Plan) -> None:
+        self._masks, self._source, self._position = masks, source, plan.position
+
+    def __enter__(self) -> Masking:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._source.close()
+        if self._masks is not None:
+            self._masks.close()
+
+    def at(self, frame: int) -> np.ndarray | None:
+        """The mask of a frame, float32 (H, W) in [0, 1], 1 where the style goes; None where there is no mask."""
+        return None if self._masks is None else self._masks.at(frame)
+
+    def apply(self, frame: int, picture: np.ndarray) -> np.ndarray:
+        """`picture` inside the frame's mask, the source outside; uint8 RGB (H, W, 3)."""
+        if self._masks is None:
+            return picture
+        return composite(picture, self._source.frame(self._position[frame]), self._masks.at(frame))
 
 
 @dataclass(frozen=True)
@@ -42,6 +68,11 @@ class RunContext:
     def source(self) -> FrameSource:
         """The selected frames of the source at the working size."""
         return FrameSource(self.plan.info, self.plan.selection, self.plan.geometry)
+
+    def masking(self) -> Masking:
+        """What lays the source around the mask of each frame; does nothing where there is no mask."""
+        mask, plan = self.plan.mask, self.plan
+        return Masking(MaskSource(mask, plan.info, plan.geometry) if mask is not None else None, self.source(), plan)
 
     def check_cancelled(self) -> None:
         """Stop here if the user asked to.

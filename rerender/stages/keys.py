@@ -23,7 +23,7 @@ from rerender.errors import RerenderError
 from rerender.events import Event, Meter
 from rerender.files import replacing
 from rerender.motion.flow import flow_estimator
-from rerender.stages.context import RunContext
+from rerender.stages.context import Masking, RunContext
 from rerender.translate import KeyFrame, Translator
 from rerender.video.read import FrameSource
 
@@ -50,8 +50,9 @@ def render_keys(run: RunContext, stage: str, shots: Sequence[tuple[int, ...]]) -
     assert run.host is not None
     run.begin(stage)
     meter = Meter(run.emit, stage, len(wanted), "key frames", done=len(wanted) - len(missing))
-    with run.source() as source, Translator(run.host, run.settings, flow_estimator(run.settings.flow)) as translator:
-        loop = _Loop(run, source, translator, prints, meter)
+    translator = Translator(run.host, run.settings, flow_estimator(run.settings.flow))
+    with run.source() as source, run.masking() as masking, translator:
+        loop = _Loop(run, source, masking, translator, prints, meter)
         for shot in shots:
             for place, key in enumerate(shot):
                 if key in missing:
@@ -63,8 +64,15 @@ class _Loop:
     """Renders key frames one by one and keeps track of what the translator's references stand for."""
 
     def __init__(
-        self, run: RunContext, source: FrameSource, translator: Translator, prints: dict[int, str], meter: Meter
+        self,
+        run: RunContext,
+        source: FrameSource,
+        masking: Masking,
+        translator: Translator,
+        prints: dict[int, str],
+        meter: Meter,
     ) -> None:
+        self.masking = masking
         self.run, self.source, self.translator, self.prints, self.meter = run, source, translator, prints, meter
         self.position = run.plan.position
         self.references = ""
@@ -105,7 +113,14 @@ class _Loop:
 
         render: Callable[..., KeyFrame] = self.translator.render_first if is_anchor else self.translator.render_next
         picture = self._follow_to(frame)
-        key = render(frame, picture, seed_offset=revision, on_step=on_step, cancelled=self.run.cancelled)
+        key = render(
+            frame,
+            picture,
+            mask=self.masking.at(frame),
+            seed_offset=revision,
+            on_step=on_step,
+            cancelled=self.run.cancelled,
+        )
         if report:
             self.meter.advance_to(round(base) + 1)
         return key

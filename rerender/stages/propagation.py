@@ -62,13 +62,15 @@ def _write_frames(run: RunContext, source: FrameSource, todo: list[Interval], me
         cancelled=run.cancelled,
     )
     started = time.monotonic()
-    for number, offset, picture in pictures:
-        interval = todo[number]
-        write_png(run.project.frame_path(interval.frames[offset]), picture)
-        meter.advance()
-        if interval.frames[offset] == interval.inner[-1]:
-            _note_interval(run, interval, time.monotonic() - started)
-            started = time.monotonic()
+    with run.masking() as masking:
+        for number, offset, picture in pictures:
+            interval = todo[number]
+            frame = interval.frames[offset]
+            write_png(run.project.frame_path(frame), masking.apply(frame, picture))
+            meter.advance()
+            if frame == interval.inner[-1]:
+                _note_interval(run, interval, time.monotonic() - started)
+                started = time.monotonic()
 
 
 def _note_interval(run: RunContext, interval: Interval, seconds: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from rerender.diffusion.bank import FeatureSlot, choose_location, estimate_bytes
 from rerender.diffusion.color import ColorAdaIN
 from rerender.diffusion.edits import Constraint, Estimates, edits
 from rerender.diffusion.freeu import FreeU, free_u
+from rerender.diffusion.keep import KeepSource
 from rerender.diffusion.lab import match_histograms
 from rerender.diffusion.layers import decoder_layers
 from rerender.diffusion.pixel import PixelFusion
@@ -23,10 +25,12 @@ from rerender.diffusion.shape import ShapeFusion
 from rerender.diffusion.window import Window
 from rerender.errors import RerenderError
 from rerender.host import Host, OnStep, Rendered, RenderRequest, Sampling
+from rerender.motion.occlusion import latent_mask
 from rerender.motion.warp import warp
 from rerender.settings import Settings
 from rerender.translate.frames import Cost, KeyFrame, Link, Reference, hidden_in_all, joint_mask, to_image, to_unit
 from rerender.translate.target import CountedVae, FusionTarget
+from rerender.video.mask import composite
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +44,7 @@ class Rendering:
     Args:
         links: previous and anchor, or the anchor alone, or nothing for the first frame of a shot.
         record: gets the attention inputs; None keeps none.
+        mask: float32 (H, W) in [0, 1], 1 where the style goes; elsewhere the source stays. None is everywhere.
     """
 
     def __init__(
@@ -50,7 +55,9 @@ class Rendering:
         request: RenderRequest,
         links: list[Link],
         record: FeatureSlot | None,
+        mask: np.ndarray | None = None,
     ) -> None:
+        self.mask = mask
         self.host, self.settings, self.index, self.request = host, settings, index, request
         self.links, self.record = links, record
         self.cost = Cost()
@@ -58,6 +65,7 @@ class Rendering:
         self.estimates = Estimates()
         self.target: FusionTarget | None = None
         self.picture: np.ndarray | None = None
+        self._source_latent: torch.Tensor | None = None
         self.model_calls = 0
 
     def run(self, on_step: OnStep | None, cancelled: Callable[[], bool] | None) -> None:
@@ -70,7 +78,11 @@ class Rendering:
             rendered = self._sample(self._constraints(self.vae.decode), on_step, cancelled)
         else:
             rendered = self._two_passes(on_step, cancelled)
-        self.picture = np.ascontiguousarray(self._matched(rendered.picture))
+        self.picture = np.ascontiguousarray(self._masked(self._matched(rendered.picture)))
+
+    def _masked(self, picture: np.ndarray) -> np.ndarray:
+        """The finished picture, with the source outside the mask."""
+        return picture if self.mask is None else composite(picture, self.request.picture, self.mask)
 
     def _matched(self, picture: np.ndarray) -> np.ndarray:
         """The finished picture with the anchor's colours, if that is asked for."""
@@ -78,7 +90,8 @@ class Rendering:
             return picture
         anchor = self.links[-1]
         reference = warp(anchor.reference.picture, anchor.correspondence.flow)
-        return match_histograms(picture, reference, 1.0 - anchor.correspondence.occlusion)
+        weight = 1.0 - anchor.correspondence.occlusion
+        return match_histograms(picture, reference, weight if self.mask is None else weight * self.mask)
 
     def as_reference(self) -> Reference:
         """What later key frames need of this one."""
@@ -112,8 +125,9 @@ class Rendering:
 
     def _constraints(self, direct: Direct | None) -> list[Constraint]:
         """All that are switched on. direct: fills areas that no reference shows; None leaves out pixel fusion."""
+        last = [*self._kept_source(), self.estimates]
         if not self.links:
-            return [self.estimates]
+            return last
         settings, anchor = self.settings, self.links[-1]
         constraints: list[Constraint] = []
         warped = anchor.warped_estimates() if settings.shape_fusion or settings.color_adain else {}
@@ -122,8 +136,22 @@ class Rendering:
         if self._fuses_pixels() and direct is not None:
             constraints.append(self._pixel_fusion(direct))
         if settings.color_adain:
-            constraints.append(ColorAdaIN(self._window("color"), warped, anchor.mask))
-        return [*constraints, self.estimates]
+            weight = anchor.mask if self._style is None else anchor.mask * self._style
+            constraints.append(ColorAdaIN(self._window("color"), warped, weight))
+        return [*constraints, *last]
+
+    @cached_property
+    def _style(self) -> torch.Tensor | None:
+        """Cells of which any part is rendered, (h, w) in [0, 1]; the rest of such a cell is laid over at the end."""
+        return None if self.mask is None else torch.from_numpy(1.0 - latent_mask(self.mask))
+
+    def _kept_source(self) -> list[Constraint]:
+        """Holds what lies outside the mask to the source."""
+        if self._style is None or bool((self._style == 1).all()):
+            return []
+        if self._source_latent is None:
+            self._source_latent = self.vae.encode(to_image(to_unit(self.request.picture)))
+        return [KeepSource(self._source_latent, self._style)]
 
     def _pixel_fusion(self, direct: Direct) -> PixelFusion:
         self.target = FusionTarget(self.links, direct, self.vae, self.settings)

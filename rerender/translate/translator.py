@@ -89,6 +89,7 @@ class Translator:
         index: int,
         picture: np.ndarray,
         *,
+        mask: np.ndarray | None = None,
         seed_offset: int = 0,
         on_step: OnStep | None = None,
         cancelled: Cancelled | None = None,
@@ -98,6 +99,7 @@ class Translator:
         Args:
             index: frame number in the source.
             picture: source frame, uint8 RGB (H, W, 3), sides multiples of 8.
+            mask: float32 (H, W) in [0, 1], 1 where the style goes; elsewhere the source stays. None is everywhere.
             seed_offset: added to the seed, to get another picture.
 
         Raises:
@@ -106,7 +108,7 @@ class Translator:
         """
         self.new_shot()
         started = time.perf_counter()
-        rendering = self._rendering(index, picture, seed_offset, [], record=FeatureSlot(self.host.device))
+        rendering = self._rendering(index, picture, mask, seed_offset, [], record=FeatureSlot(self.host.device))
         rendering.run(on_step, cancelled)
         self._anchor = self._previous = rendering.as_reference()
         self._tracks.begin(index, picture)
@@ -118,6 +120,7 @@ class Translator:
         index: int,
         picture: np.ndarray,
         *,
+        mask: np.ndarray | None = None,
         seed_offset: int = 0,
         on_step: OnStep | None = None,
         cancelled: Cancelled | None = None,
@@ -136,7 +139,8 @@ class Translator:
         seconds = time.perf_counter() - started
         visible = {"previous": links[0].correspondence.visible_share, "anchor": links[-1].correspondence.visible_share}
         is_anchor = visible["anchor"] < self.settings.reanchor_below
-        rendering = self._rendering(index, picture, seed_offset, links, record=self._slot_to_record(is_anchor))
+        record = self._slot_to_record(is_anchor)
+        rendering = self._rendering(index, picture, mask, seed_offset, links, record=record)
         rendering.cost.flow_seconds = seconds
         self._torn = True  # features of the previous frame are replaced one by one
         rendering.run(on_step, cancelled)
@@ -226,10 +230,16 @@ class Translator:
             self._tracks.begin(reference.index, reference.source)
 
     def _rendering(
-        self, index: int, picture: np.ndarray, seed_offset: int, links: list[Link], record: FeatureSlot | None
+        self,
+        index: int,
+        picture: np.ndarray,
+        mask: np.ndarray | None,
+        seed_offset: int,
+        links: list[Link],
+        record: FeatureSlot | None,
     ) -> Rendering:
         request = request_for(self.settings, index, picture, seed_offset)
-        return Rendering(self.host, self.settings, index, request, links, record)
+        return Rendering(self.host, self.settings, index, request, links, record, mask)
 
     def _slot_to_record(self, is_anchor: bool) -> FeatureSlot | None:
         """Where the features of the next key frame go: in place of the previous one's, never over the anchor's."""

@@ -7,7 +7,7 @@ asynchronous, because it streams.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,6 +74,23 @@ class Access:
     upload_limit: Callable[[], int] = lambda: 2 * 2**30
     check_host: Callable[[], None] = lambda: None
 
+    def video(self, name: str) -> Path:
+        """A video that a request names.
+
+        Raises:
+            Forbidden, Missing: see `confined`.
+        """
+        return confined(name, [self.uploads, *self.folders()])
+
+    def settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a request; a mask that they name must lie where videos may.
+
+        Raises:
+            Forbidden, Missing: see `confined`.
+        """
+        mask = str(values.get("mask") or "").strip().strip('"')
+        return {**values, "mask": str(self.video(mask))} if mask else dict(values)
+
 
 def error_response(error: Exception) -> JSONResponse:
     """The status and body of an error: {"error", "hint"}."""
@@ -88,6 +105,8 @@ def describe(job: Job) -> dict[str, Any]:
     """A job as the API shows it: without paths of this machine."""
     shown = asdict(job)
     shown["video"] = Path(job.video).name
+    if job.settings.get("mask"):
+        shown["settings"] = {**job.settings, "mask": Path(job.settings["mask"]).name}
     shown["result"] = bool(shown.pop("output"))
     return shown
 
@@ -126,9 +145,9 @@ def _add_jobs(router: APIRouter, jobs: Jobs, access: Access) -> None:
         def work() -> dict[str, Any]:
             if request.stage != "propagate":
                 access.check_host()
-            video = confined(request.video, [access.uploads, *access.folders()])
+            video, settings = access.video(request.video), access.settings(request.settings)
             values = {"stage": request.stage, "format": request.format, "options": request.options}
-            return describe(jobs.submit(video, request.settings, **values))  # type: ignore[arg-type]
+            return describe(jobs.submit(video, settings, **values))  # type: ignore[arg-type]
 
         return _guarded(work)
 
@@ -154,7 +173,8 @@ def _add_jobs(router: APIRouter, jobs: Jobs, access: Access) -> None:
         def work() -> dict[str, Any]:
             values = {"stage": request.stage, "format": request.format, "options": request.options}
             redo = tuple(request.redo)
-            return describe(jobs.run_again(job_id, settings=request.settings, redo_frames=redo, **values))  # type: ignore[arg-type]
+            settings = access.settings(request.settings)
+            return describe(jobs.run_again(job_id, settings=settings, redo_frames=redo, **values))  # type: ignore[arg-type]
 
         return _guarded(work)
 

@@ -16,7 +16,7 @@ from rerender.settings import SECTIONS, schema
 from rerender.ui.api import Access
 from rerender.ui.controls import controls, sections_in_accordions
 from rerender.ui.jobs import Job, Jobs
-from rerender.ui.places import confined, safe_name
+from rerender.ui.places import safe_name
 
 _WATCH_SECONDS = 0.5
 # Guards and the like, which no result depends on: they keep their defaults here.
@@ -203,7 +203,7 @@ class _Handlers:
         jobs, around = self.around.jobs(), self.around
         if stage != "propagate":
             around.access.check_host()
-        settings = dict(zip(self.names, values, strict=True))
+        settings = around.access.settings(dict(zip(self.names, values, strict=True)))
         video = self._video(file, path)
         changes: dict[str, Any] = {"stage": stage, "settings": settings, "format": format_, "options": around.options}
         former = next((job for job in jobs.list() if job.id == job_id), None)
@@ -226,7 +226,7 @@ class _Handlers:
                 kept.write_bytes(uploaded.read_bytes())
             return kept
         if path and path.strip():
-            return confined(path.strip().strip('"'), [access.uploads, *access.folders()])
+            return access.video(path.strip().strip('"'))
         return None
 
     def _watch(self, job_id: str) -> Iterator[list[Any]]:

@@ -62,7 +62,7 @@ def _to_rgb(picture: Image.Image) -> np.ndarray:
         return np.repeat(((grey + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
     if picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info:
         return flatten(np.asarray(picture.convert("RGBA")))
-    return np.asarray(picture.convert("RGB"))
+    return np.array(picture.convert("RGB"))  # a copy that may be written to
 
 
 def check_pictures(pictures: list[Path]) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("fastapi", reason="the panel's packages are not installed (requirements/panel.txt)")
@@ -14,6 +15,7 @@ from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
 
 from rerender.errors import UserError
+from rerender.files import write_png
 from rerender.ui.api import Access, make_router
 from tests.ui.test_jobs import SETTINGS, PaintingHost, clip, jobs_with  # noqa: F401  (clip is a fixture)
 
@@ -47,6 +49,21 @@ def test_whole_run_by_api(tmp_path: Path, clip: Path) -> None:  # noqa: F811
     assert client.delete(f"/rerender/v1/jobs/{job.id}").status_code == 422
     assert client.delete(f"/rerender/v1/jobs/{job.id}?delete_files=true").status_code == 200
     assert client.get(f"/rerender/v1/jobs/{job.id}").status_code == 404
+
+
+def test_a_mask_lies_where_videos_may(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    client = client_for(tmp_path)
+    mask = tmp_path / "uploads" / "mask.png"
+    write_png(mask, np.full((32, 40, 3), 255, np.uint8))
+    settings = {**SETTINGS, "mask": "mask.png"}
+    shown = client.post("/rerender/v1/jobs", json={"video": "clip", "settings": settings}).json()
+    job = client.app.state.jobs.wait(shown["id"], 60)  # type: ignore[attr-defined]
+    assert job.settings["mask"] == str(mask)
+    assert shown["settings"]["mask"] == "mask.png"
+    for name, status in (("/etc/passwd", 403), ("../x.png", 403), ("none.png", 404)):
+        refused = {"settings": {"mask": name}}
+        assert client.post("/rerender/v1/jobs", json={"video": "clip", **refused}).status_code == status
+        assert client.post(f"/rerender/v1/jobs/{job.id}/resume", json=refused).status_code == status
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ from rerender.hosts.webui.controlnet import check_units
 from rerender.hosts.webui.host import WebuiHost
 from rerender.hosts.webui.session import stop_asked
 from rerender.settings import SECTIONS, Settings, make_settings, schema
-from rerender.ui.api import error_response
+from rerender.ui.api import Access, error_response
 from rerender.ui.controls import sections_in_accordions
-from rerender.ui.places import confined, safe_name
+from rerender.ui.places import safe_name
 
 TITLE = "Rerender A Video"
 _STAGES = {"1st key frame": "first", "Key frames": "keys", "Propagation": "propagate", "All": "all"}
@@ -65,6 +65,7 @@ class RerenderScript(scripts.Script):
         """
         try:
             video, stage, values = self._asked(args)
+            values = _access().settings(values)
             fix_seed(p)
             settings = make_settings({**_from_tab(p), **values, "workers": 1})
             return _run(p, video, stage, settings)
@@ -110,14 +111,17 @@ def _from_tab(p: Any) -> dict[str, Any]:
     }
 
 
-def _video(file: Any, path: str) -> Path:
-    from rerender.hosts.webui.extension import access
+def _access() -> Access:
+    from rerender.hosts.webui.extension import access  # which imports more than a script that is only listed needs
 
+    return access()
+
+
+def _video(file: Any, path: str) -> Path:
     if file is not None:
         return Path(file.name)
     if path and path.strip():
-        reach = access()
-        return confined(path.strip().strip('"'), [reach.uploads, *reach.folders()])
+        return _access().video(path.strip().strip('"'))
     raise UserError("No video is chosen.", hint="Upload one, or name a path on the server.")
 
 
@@ -167,5 +171,6 @@ def _changed(settings: Settings) -> dict[str, Any]:
     return {
         _infotext_name(name): getattr(settings, name)
         for name, info in schema().items()
-        if name not in _OF_THE_TAB and getattr(settings, name) != info.default
+        # The mask is a path of this machine, which a picture passed on should not tell.
+        if name not in (*_OF_THE_TAB, "mask") and getattr(settings, name) != info.default
     }
