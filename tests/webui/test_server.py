@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import time
 from typing import Any
 
 import pytest
+
+from tests.webui.server import Server
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -23,9 +26,16 @@ SETTINGS: dict[str, Any] = {
     "scene_cuts": False,
     "propagation_preset": "fast",
 }
+LONG = {**SETTINGS, "key_interval": 1, "steps": 20}
 
 
-def test_no_credentials_no_answer(server: Any) -> None:
+def wait_for_a_key_frame(server: Server, job_id: str) -> None:
+    ends = time.monotonic() + 300
+    while not server.job(job_id)["key_frames"]:
+        assert time.monotonic() < ends
+
+
+def test_no_credentials_no_answer(server: Server) -> None:
     for method, path in (
         ("GET", "jobs"),
         ("GET", "settings"),
@@ -38,11 +48,11 @@ def test_no_credentials_no_answer(server: Any) -> None:
 
 
 @pytest.mark.parametrize("video", ["../config.json", "/etc/passwd", "../../x"])
-def test_paths_outside_are_forbidden(server: Any, video: str) -> None:
+def test_paths_outside_are_forbidden(server: Server, video: str) -> None:
     assert server.call("/rerender/v1/jobs", {"video": video})[0] == 403
 
 
-def test_huge_upload_is_refused_before_it_is_read(server: Any) -> None:
+def test_huge_upload_is_refused_before_it_is_read(server: Server) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.putrequest("POST", "/rerender/v1/videos")
     connection.putheader("Content-Length", str(5 * 2**30))
@@ -52,40 +62,58 @@ def test_huge_upload_is_refused_before_it_is_read(server: Any) -> None:
     connection.close()
 
 
-def test_from_upload_to_mp4_with_two_jobs_and_a_picture_between(server: Any, clip: bytes) -> None:
+def test_from_upload_to_mp4_with_two_jobs_and_a_picture_between(server: Server, clip: bytes) -> None:
     before = server.call("/sdapi/v1/options")[1]
-    name = server.call("/rerender/v1/videos?name=clip.gif", clip)[1]["video"]
-    job = server.call("/rerender/v1/jobs", {"video": name, "settings": SETTINGS})[1]
-    other = server.call("/rerender/v1/jobs", {"video": name, "settings": SETTINGS, "stage": "first"})[1]
+    video = server.upload(clip)
+    job, other = server.submit(video, SETTINGS), server.submit(video, SETTINGS, stage="first")
     status, picture = server.call("/sdapi/v1/txt2img", {"prompt": "x", "steps": 2, "width": 64, "height": 64})
     assert (status, len(picture["images"])) == (200, 1)
-    done = server.finished(job["id"])
+    done = server.finished(job)
     assert (done["state"], done["error"], done["key_frames"]) == ("done", "", [0, 4])
-    assert server.finished(other["id"])["key_frames"] == [0]
-    status, film = server.call(f"/rerender/v1/jobs/{job['id']}/result")
+    assert server.finished(other)["key_frames"] == [0]
+    status, film = server.call(f"/rerender/v1/jobs/{job}/result")
     assert (status, film[4:8]) == (200, b"ftyp")
-    # The same key frame, whichever job made it.
-    first = [server.call(f"/rerender/v1/jobs/{each['id']}/keys/0")[1] for each in (job, other)]
-    assert first[0] == first[1]
+    assert server.call(f"/rerender/v1/jobs/{job}/preview")[1] == server.keys(job)[-1]
+    assert server.keys(job)[0] == server.keys(other)[0]  # the same key frame, whichever job made it
     assert server.call("/sdapi/v1/options")[1] == before
 
 
-def test_cancelled_job_goes_on(server: Any, clip: bytes) -> None:
-    name = server.call("/rerender/v1/videos?name=clip.gif", clip)[1]["video"]
-    settings = {**SETTINGS, "key_interval": 1, "steps": 20}
-    job = server.call("/rerender/v1/jobs", {"video": name, "settings": settings, "stage": "keys"})[1]
-    while server.call(f"/rerender/v1/jobs/{job['id']}")[1]["key_frames"] == []:
-        pass
-    server.call(f"/rerender/v1/jobs/{job['id']}/cancel", {})
-    stopped = server.finished(job["id"])
+def test_job_is_deleted_when_that_is_said_plainly(server: Server, clip: bytes) -> None:
+    job = server.submit(server.upload(clip), {**SETTINGS, "steps": 2}, stage="first")
+    server.finished(job)
+    assert server.call(f"/rerender/v1/jobs/{job}", method="DELETE")[0] == 422
+    assert server.call(f"/rerender/v1/jobs/{job}?delete_files=true", method="DELETE")[0] == 200
+    assert server.call(f"/rerender/v1/jobs/{job}")[0] == 404
+
+
+def test_cancelled_job_goes_on(server: Server, clip: bytes) -> None:
+    job = server.submit(server.upload(clip), LONG, stage="keys")
+    wait_for_a_key_frame(server, job)
+    server.call(f"/rerender/v1/jobs/{job}/cancel", {})
+    stopped = server.finished(job)
     assert stopped["state"] == "interrupted"
     assert 0 < len(stopped["key_frames"]) < 5
-    server.call(f"/rerender/v1/jobs/{job['id']}/resume", {})
-    assert server.finished(job["id"])["key_frames"] == [0, 1, 2, 3, 4]
+    server.call(f"/rerender/v1/jobs/{job}/resume", {})
+    assert server.finished(job)["key_frames"] == [0, 1, 2, 3, 4]
 
 
-def test_script_in_img2img(server: Any, clip: bytes) -> None:
-    name = server.call("/rerender/v1/videos?name=clip.gif", clip)[1]["video"]
+def test_jobs_survive_the_end_of_the_webui(server: Server, clip: bytes) -> None:
+    video = server.upload(clip)
+    unbroken = server.submit(video, LONG, stage="keys")
+    server.finished(unbroken)
+    broken, waiting = server.submit(video, LONG, stage="keys"), server.submit(video, SETTINGS, stage="first")
+    wait_for_a_key_frame(server, broken)
+    server.kill()
+    server.start()
+    assert server.job(broken)["state"] == "interrupted"
+    assert server.finished(waiting)["state"] == "done"
+    server.call(f"/rerender/v1/jobs/{broken}/resume", {})
+    assert server.finished(broken)["state"] == "done"
+    assert server.keys(broken) == server.keys(unbroken)
+
+
+def test_script_in_img2img(server: Server, clip: bytes) -> None:
+    name = server.upload(clip)
     tab = {"init_images": [], "width": 128, "height": 128, "script_name": "rerender a video", "sampler_name": "Euler"}
     own = {"prompt": SETTINGS["prompt"], "steps": 6, "cfg_scale": 2.5, "denoising_strength": 0.6, "seed": 3}
     asked = {"video": name, "stage": "keys", "key_interval": 4, "scene_cuts": False}

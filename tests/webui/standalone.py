@@ -1,0 +1,41 @@
+"""The same run on the standalone host, to compare with."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from rerender.hosts.standalone import load_host
+from rerender.pipeline import prepare, run_stage
+from rerender.project import Project
+from rerender.settings import make_settings
+from tests.webui.place import CHECKPOINT, ROOT
+
+CHECKPOINT_FILE = ROOT / "models" / f"{CHECKPOINT}.safetensors"
+
+
+def standalone_keys(
+    video: Path, settings: Mapping[str, Any], folder: Path, lora_dir: Path | None = None
+) -> list[np.ndarray]:
+    """Key frames, uint8 RGB (H, W, 3) each, in order."""
+    with Project(folder) as project:
+        host = load_host(CHECKPOINT_FILE, device="cpu", lora_dir=lora_dir)
+        run = prepare(project, video, make_settings(dict(settings)), host=host)
+        run_stage(run, "keys", folder / "unused.mp4")
+        return [project.key_picture(frame) for frame in run.plan.keys]
+
+
+def opened(png: bytes) -> np.ndarray:
+    """uint8 RGB (H, W, 3)."""
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def mean_differences(found: list[np.ndarray], expected: list[np.ndarray]) -> list[float]:
+    """Mean absolute difference of each pair of pictures, in 255ths."""
+    pairs = zip(found, expected, strict=True)
+    return [float(np.abs(one.astype(int) - other.astype(int)).mean()) for one, other in pairs]
