@@ -169,11 +169,14 @@ def _choose_keys(settings: Settings, selection: Selection, analysis: dict[str, A
     """Key frames by shot, as positions in the selection."""
     count = len(selection)
     cuts = analysis.get("cuts", [])
+    starts = [0, *cuts, count]
     if settings.key_mode == "uniform":
-        starts = [0, *cuts, count]
         keys = [a + key for a, b in pairwise(starts) for key in uniform_keys(b - a, settings.key_interval)]
     elif settings.key_mode == "adaptive":
-        keys = adaptive_keys(analysis["motion"], settings.key_min_gap, settings.key_max_gap, settings.key_motion)
+        # Shot by shot: the jump at a cut is no motion. Clips of one or two frames are not analysed.
+        motion = analysis.get("motion") or [0.0] * count
+        gaps = (settings.key_min_gap, settings.key_max_gap, settings.key_motion)
+        keys = [a + key for a, b in pairwise(starts) for key in adaptive_keys(motion[a:b], *gaps)]
     else:
         keys = _listed(settings.key_frames, selection)
     return split_shots(keys, cuts, count)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rerender import planning
 from rerender.errors import Interrupted, UserError
 from rerender.external import find_keys, plan_around
 from rerender.files import write_png
@@ -50,6 +51,29 @@ def test_every_frame_is_a_key_frame_or_propagated_exactly_once(frames: int, inte
 def test_listed_key_frames_are_numbers_in_the_source() -> None:
     made = plan(30, key_mode="listed", key_frames="12, 20-24:2", start_frame=10, end_frame=26)
     assert made.keys == (10, 12, 20, 22, 24, 25)
+
+
+def adaptive(monkeypatch: pytest.MonkeyPatch, motion: list[float], cuts: list[int], **values: object) -> Plan:
+    monkeypatch.setattr(planning, "_pass_over", lambda *_: (cuts, motion))
+    return plan(len(motion), key_mode="adaptive", scene_cuts=bool(cuts), **values)
+
+
+def test_adaptive_key_frames_stand_denser_where_more_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    motion = [0.0] + [0.1] * 20 + [2.0] * 20
+    made = adaptive(monkeypatch, motion, [], key_min_gap=2, key_max_gap=15, key_motion=4.0)
+    assert made.keys == (0, 15, *range(22, 41, 2))
+
+
+def test_the_jump_at_a_cut_is_no_motion(monkeypatch: pytest.MonkeyPatch) -> None:
+    motion = [0.0] + [0.2] * 30
+    motion[11] = 80.0
+    made = adaptive(monkeypatch, motion, [11], key_min_gap=3, key_max_gap=10, key_motion=4.0)
+    assert made.shots == ((0, 10), (11, 21, 30))
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_adaptive_key_frames_of_the_shortest_clips(frames: int) -> None:
+    assert plan(frames, key_mode="adaptive").keys == tuple(range(frames))
 
 
 def test_listed_without_a_list_is_refused() -> None:

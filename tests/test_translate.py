@@ -156,6 +156,15 @@ def test_shared_passes_give_what_two_full_passes_give(clip, truth, sampler, spli
     assert results["shared"][1] < results["two_pass"][1]
 
 
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "ddim"])
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_shared_passes_of_few_steps(clip, truth, sampler, steps):
+    """Where a single step runs, both passes have all their model calls in common."""
+    values = {"steps": steps, "denoising_strength": 0.4, "sampler": sampler}
+    both = [render(make(truth, passes=passes, **values), clip, [0, 4, 8]) for passes in ("shared", "two_pass")]
+    assert all(same(*both))
+
+
 @pytest.mark.parametrize("start", [0.0, 0.5])
 def test_shared_passes_from_any_start(clip, truth, start):
     both = [render(make(truth, passes=passes, pixel_start=start), clip, [0, 4, 8]) for passes in ("shared", "two_pass")]

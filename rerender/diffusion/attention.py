@@ -29,6 +29,7 @@ def cross_frame_attention(
     recorded_calls: Callable[[int], bool] = lambda call: True,
     steps: frozenset[int],
     own_tokens: bool = False,
+    replayed: int = 0,
 ) -> Iterator[None]:
     """Hook the attention `layers` for the time of a `with` block.
 
@@ -39,6 +40,7 @@ def cross_frame_attention(
         recorded_calls: which model calls are recorded, among those in `steps`.
         steps: the steps in which anything happens.
         own_tokens: append the frame's own tokens to those of the references.
+        replayed: the first model calls, in which the U-Net's answers are given again without running it.
 
     Raises:
         RerenderError: the U-Net that ran was not the one with the hooks.
@@ -55,7 +57,7 @@ def cross_frame_attention(
         finally:
             for handle in handles:
                 handle.remove()
-        if hook.calls == 0 and any(active) and cursor.index >= 0 and cursor.start:
+        if hook.calls == 0 and any(active[replayed:]) and cursor.index >= 0 and cursor.start:
             raise RerenderError(
                 "The attention hooks were never reached.", hint="Was the checkpoint changed while a run was going on?"
             )

@@ -193,6 +193,7 @@ class Rendering:
             cancelled,
             extra=(lambda sampling: replay_unet(sampling, tape)) if shared else None,
             recorded=(lambda call: call >= tape.until) if shared else (lambda call: True),
+            replayed=tape.until,
         )
         self.cost.unet -= tape.until
         return fused
@@ -211,6 +212,7 @@ class Rendering:
         *,
         extra: Extra | None = None,
         recorded: Callable[[int], bool] = lambda call: True,
+        replayed: int = 0,
     ) -> Rendered:
         @contextmanager
         def attach(sampling: Sampling) -> Iterator[None]:
@@ -219,7 +221,7 @@ class Rendering:
                 yield
                 return
             with ExitStack() as stack:
-                stack.enter_context(self._attention(sampling, recorded))
+                stack.enter_context(self._attention(sampling, recorded, replayed))
                 stack.enter_context(edits(sampling, constraints))
                 if self.settings.freeu:
                     stack.enter_context(free_u(sampling, self._free_u()))
@@ -234,7 +236,9 @@ class Rendering:
         self.cost.decode += 1
         return rendered
 
-    def _attention(self, sampling: Sampling, recorded: Callable[[int], bool]) -> AbstractContextManager[None]:
+    def _attention(
+        self, sampling: Sampling, recorded: Callable[[int], bool], replayed: int
+    ) -> AbstractContextManager[None]:
         settings = self.settings
         window = self._window("attention")
         steps = window.steps(sampling) if settings.attention else frozenset()
@@ -249,6 +253,7 @@ class Rendering:
             recorded_calls=recorded,
             steps=steps,
             own_tokens=settings.attention_own_tokens,
+            replayed=replayed,
         )
 
     def _settle(self, slot: FeatureSlot, bound: int) -> None:

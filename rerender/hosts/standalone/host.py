@@ -266,7 +266,7 @@ def _sigma_of_timestep(alphas: torch.Tensor) -> Callable[[float], float]:
 
 
 def _to_image(picture: np.ndarray) -> torch.Tensor:
-    image = torch.tensor(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()  # a copy: frames may be read-only
+    image = torch.tensor(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()  # a copy: may be read-only
     return image / 255.0 * 2 - 1
 
 
