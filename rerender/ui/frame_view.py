@@ -46,9 +46,10 @@ class FrameView:
         if self._result(job_id, number) is None:
             return empty_html(texts.NO_INSPECTION)
         try:
-            from rerender.inspection import inspect_key_frame
+            from rerender.inspection import caption, inspect_key_frame
 
-            return sheet_html(inspect_key_frame(self.around.jobs().folder(job_id) / "project", number))
+            pictures = inspect_key_frame(self.around.jobs().folder(job_id) / "project", number)
+            return sheet_html({caption(name): picture for name, picture in pictures.items()})
         except RerenderError as error:
             return error_html(error.message, error.hint)
 

@@ -67,7 +67,7 @@ def key_frame_group(maker: Maker) -> None:
     """How key frames are chosen."""
     with gr.Row():
         maker.make("key_mode", "key_interval")
-    maker.make("scene_cuts", info=None)
+    maker.make("scene_cuts", label=texts.SCENE_CUTS)
     _folded(maker, "Key frames", texts.MORE)
 
 

@@ -111,7 +111,6 @@ def _clip(parts: Parts, around: Surroundings) -> None:
 def _strip(parts: Parts, maker: Maker) -> None:
     gr.HTML(f'<div class="rerender-title">{texts.STRIP}</div>')
     parts.at["strip"] = gr.HTML(empty_strip(), elem_id="rerender_strip")
-    key_frame_group(maker)
     parts.at["automatic_mode"] = gr.State("uniform")
     with gr.Accordion(texts.EDIT_STRIP, open=False, elem_id="rerender_edit_strip"):
         with gr.Row():
@@ -126,6 +125,7 @@ def _strip(parts: Parts, maker: Maker) -> None:
                 texts.AUTOMATIC, size="sm", min_width=100, elem_id="rerender_key_automatic"
             )
         parts.at["strip_message"] = gr.HTML("", elem_id="rerender_strip_message")
+    key_frame_group(maker)
 
 
 def _settings(parts: Parts, around: Surroundings, maker: Maker) -> None:
@@ -176,7 +176,6 @@ def _key_frames(parts: Parts) -> None:
         label=texts.KEY_FRAMES,
         show_label=False,
         columns=4,
-        height=340,
         object_fit="contain",
         allow_preview=False,
         elem_id="rerender_gallery",

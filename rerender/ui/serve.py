@@ -13,6 +13,8 @@ from rerender.errors import UserError
 from rerender.host import Host
 from rerender.ui.jobs import Job, Jobs
 
+_WIDE = "\n.gradio-container { max-width: 1700px !important; }\n"
+
 logger = logging.getLogger(__name__)
 
 
@@ -48,7 +50,7 @@ def make_app(checkpoint: Path, root: Path, *, vae: Path | None = None, lora_dir:
         samplers=[sampler.name for sampler in SAMPLERS],
         schedulers=["Automatic", *SCHEDULES],
     )
-    with gr.Blocks(title="Rerender A Video", analytics_enabled=False, css=_asset("style.css")) as page:
+    with gr.Blocks(title="Rerender A Video", analytics_enabled=False, css=_asset("style.css") + _WIDE) as page:
         gr.HTML(f'<div class="rerender-masthead"><b>Rerender A Video</b><span>{escape(checkpoint.name)}</span></div>')
         build_panel(around, page=page)
         page.load(None, None, None, _js=f"() => {{ {_asset('javascript/rerender.js')} }}")

@@ -20,6 +20,7 @@ _STATES = {
     "failed": "failed",
     "interrupted": "interrupted",
 }
+_PASSING = ("Looking for scene cuts", "Measuring the motion")
 _STAGES = {"first": "1st key frame", "keys": "Key frames", "propagate": "Propagation", "output": "Writing the file"}
 
 
@@ -38,7 +39,7 @@ def status_html(job: Job, queue: Sequence[Job] = (), preview: np.ndarray | None 
         lines.append(_progress(job))
     if job.state == "interrupted":
         lines.append('<div class="rerender-facts">What is finished is kept; the same button goes on.</div>')
-    lines += [f'<div class="rerender-note">{html.escape(note)}</div>' for note in job.notes[-2:]]
+    lines += [f'<div class="rerender-note">{html.escape(note)}</div>' for note in _notes(job)]
     shown = f'<img class="rerender-step" alt="preview" src="{data_uri(preview)}">' if preview is not None else ""
     return f'<div class="rerender-card"><div>{"".join(lines)}</div>{shown}</div>{_queue(job, queue)}'
 
@@ -67,18 +68,31 @@ def _facts(job: Job) -> str:
     return "{frames} frames at {width}×{height}, {key_frames} key frames".format(**job.plan) + shots
 
 
+def _notes(job: Job) -> list[str]:
+    """What is worth saying: of the passes over the clip only while they are made."""
+    lasting = [note for note in job.notes if note not in _PASSING]
+    return (lasting if job.progress or not job.active else list(job.notes))[-2:]
+
+
 def _progress(job: Job) -> str:
     progress = job.progress
     if not progress:
-        return '<progress class="rerender-bar"></progress>'
+        return _bar(0.0)
     done, total = float(progress.get("done", 0)), max(float(progress.get("total", 1)), 1e-9)
     what = _STAGES.get(str(progress.get("stage", "")), "")
     number = f"{done:.1f}" if progress.get("stage") in ("first", "keys") else f"{done:.0f}"
     at = f", frame {job.rendering}" if job.rendering is not None else ""
     text = f"{what}: {number} of {total:g} {progress.get('unit', '')}{at}"
     left = f"<span>{_time_left(progress)}</span>"
-    bar = f'<progress class="rerender-bar" value="{min(1.0, done / total):.4f}" max="1"></progress>'
-    return f'{bar}<div class="rerender-bar-text"><span>{html.escape(text)}</span>{left}</div>'
+    return f'{_bar(min(1.0, done / total))}<div class="rerender-bar-text"><span>{html.escape(text)}</span>{left}</div>'
+
+
+def _bar(share: float) -> str:
+    percent = f"{100 * share:.1f}"
+    return (
+        f'<div class="rerender-bar" role="progressbar" aria-valuenow="{percent}" aria-valuemin="0" aria-valuemax="100">'
+        f'<i style="width:{percent}%"></i></div>'
+    )
 
 
 def _time_left(progress: dict[str, Any]) -> str:

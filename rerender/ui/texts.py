@@ -29,6 +29,7 @@ FRAME_INFO = "Find a frame, then add it, or move the selected key frame to it."
 ADD, MOVE, REMOVE = "Add this frame", "Move selected here", "Remove selected"
 AUTOMATIC = "Back to automatic"
 SELECTED = "Selected key frame"
+SCENE_CUTS = "Find scene cuts: every shot gets key frames and an anchor of its own"
 LOOKING = "Looking through the clip for cuts and motion …"
 STAYS = "Frame {frame} begins or ends a shot: it stays a key frame."
 
