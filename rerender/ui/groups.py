@@ -48,10 +48,10 @@ def _constraint(maker: Maker, constraint: Constraint) -> None:
         maker.make(constraint.switch, label=title)
         gr.HTML(f'<div class="rerender-advice">{constraint.advice}</div>')
         with gr.Row():
-            maker.make(f"{constraint.prefix}_start", label=texts.START, info=None, min_width=90)
-            maker.make(f"{constraint.prefix}_end", label=texts.END, info=None, min_width=90)
+            maker.make(f"{constraint.prefix}_start", info=None, min_width=90)
+            maker.make(f"{constraint.prefix}_end", info=None, min_width=90)
         maker.make(*constraint.main)
-        _folded(maker, constraint.section, texts.MORE)
+        _folded(maker, constraint.section, f"{texts.MORE}: {title[0].lower()}{title[1:]}")
 
 
 def sampling_group(maker: Maker) -> None:
@@ -68,7 +68,7 @@ def key_frame_group(maker: Maker) -> None:
     with gr.Row():
         maker.make("key_mode", "key_interval")
     maker.make("scene_cuts", label=texts.SCENE_CUTS)
-    _folded(maker, "Key frames", texts.MORE)
+    _folded(maker, "Key frames", f"{texts.MORE}: choice of key frames")
 
 
 def further_groups(maker: Maker) -> None:

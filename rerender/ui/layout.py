@@ -61,6 +61,8 @@ def lay_out(around: Surroundings) -> Parts:
         with gr.Column(scale=1, min_width=480, elem_id="rerender_right"):
             _results(parts)
     parts.settings = maker.in_order()
+    for component in parts.at.values():
+        component.do_not_save_to_config = True  # the webui's ui-config.json is for defaults, not for a run's state
     return parts
 
 

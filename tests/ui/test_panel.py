@@ -65,6 +65,10 @@ def finished(run: RunView, stage: str, **inputs: Any) -> dict[str, Any]:
     return page
 
 
+def _ids_of_settings() -> set[str]:
+    return {f"rerender_{name}" for name in NAMES}
+
+
 @pytest.mark.parametrize("styles", [None, ["ink", "oil"]])
 def test_every_setting_that_results_depend_on_has_a_control(tmp_path: Path, styles: list[str] | None) -> None:
     sent: list[Any] = []
@@ -82,6 +86,9 @@ def test_every_setting_that_results_depend_on_has_a_control(tmp_path: Path, styl
     assert {f"rerender_{name}" for name in NAMES} <= set(ids)
     assert {"rerender_generate", "rerender_interrupt", "rerender_skip", "rerender_restore"} <= set(ids)
     assert len(sent) == (styles is not None)
+    # The webui keeps defaults by label: two settings of one label would get each other's.
+    labels = [block.label for block in page.blocks.values() if getattr(block, "elem_id", None) in _ids_of_settings()]
+    assert sorted(labels) == sorted(set(labels))
     for block in page.blocks.values():
         if isinstance(block, gr.Slider):
             assert block.minimum <= block.value <= block.maximum, block.label
