@@ -41,7 +41,13 @@ from rerender.motion.flow import flow_estimator
 from rerender.settings import Settings, make_settings
 from rerender.translate import Cost, Translator
 
-OFF = {"attention": False, "shape_fusion": False, "pixel_fusion": False, "color_adain": False}
+OFF = {
+    "attention": False,
+    "shape_fusion": False,
+    "pixel_fusion": False,
+    "color_adain": False,
+    "detail_fusion": False,
+}
 WAYS: dict[str, dict[str, Any]] = {
     "plain": OFF,
     "attention": {**OFF, "attention": True},

@@ -227,6 +227,26 @@ class PixelFusionSettings(_Section):
     )
 
 
+class DetailFusionSettings(_Section):
+    """Detail fusion: the pixels of what was already rendered, after the last step (our own extension)."""
+
+    detail_fusion: bool = _setting(
+        True,
+        "keys",
+        "Give visible areas the pixels of the warped previous and first key frame where the new picture agrees with "
+        "them: sharp and steady, without the autoencoder's loss. Costs no model call.",
+    )
+    detail_strength: float = _setting(1.0, "keys", "Weight of the warped picture where both agree.", ge=0.0, le=1.0)
+    detail_tolerance: float = _setting(
+        24.0,
+        "keys",
+        "Difference of the smoothed pictures, in 8-bit levels, up to which they count as agreeing; "
+        "more is steadier, less keeps more of what changes.",
+        ge=1.0,
+        le=255.0,
+    )
+
+
 class ColorSettings(_Section):
     """Colour-aware adaptive instance normalisation (AdaIN), in the late steps (section 4.2)."""
 
@@ -268,6 +288,7 @@ class OutputSettings(_Section):
 class Settings(
     OutputSettings,
     PropagationSection,
+    DetailFusionSettings,
     ColorSettings,
     PixelFusionSettings,
     ShapeFusionSettings,
@@ -291,6 +312,7 @@ SECTIONS: dict[str, type[_Section]] = {
     "Shape-aware fusion": ShapeFusionSettings,
     "Pixel-aware fusion": PixelFusionSettings,
     "Colour": ColorSettings,
+    "Detail fusion": DetailFusionSettings,
     "Propagation": PropagationSection,
     "Output": OutputSettings,
 }

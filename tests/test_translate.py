@@ -19,7 +19,13 @@ from rerender.translate.timeline import parse_timeline
 from rerender.translate.translator import request_for
 from tests.diffusion.toys import SAMPLERS, ToyHost
 
-ALL_OFF = {"attention": False, "shape_fusion": False, "pixel_fusion": False, "color_adain": False}
+ALL_OFF = {
+    "attention": False,
+    "shape_fusion": False,
+    "pixel_fusion": False,
+    "color_adain": False,
+    "detail_fusion": False,
+}
 
 
 class TruthFlow:
@@ -80,7 +86,7 @@ def test_all_switched_off_is_plain_img2img(clip, truth):
     assert all(np.array_equal(key.picture, plain(clip, key.index)) for key in keys)
 
 
-@pytest.mark.parametrize("switch", ["attention", "shape_fusion", "pixel_fusion", "color_adain"])
+@pytest.mark.parametrize("switch", list(ALL_OFF))
 def test_each_constraint_has_an_effect_of_its_own(clip, truth, switch):
     keys = render(make(truth, **{**ALL_OFF, switch: True}), clip, [0, 3, 6])
     assert [np.array_equal(key.picture, plain(clip, key.index)) for key in keys] == [True, False, False]

@@ -49,6 +49,8 @@ class Correspondence:
     """Current → reference, (H, W, 2) in pixels."""
     occlusion: FloatArray
     """(H, W) in [0, 1]: 1 where the reference does not show what the current frame shows; soft edges."""
+    hidden: BoolArray
+    """(H, W): the same without the rim, exact to the pixel as far as it can be found out."""
     latent_flow: FloatArray
     """``flow`` at latent size, (⌈H/8⌉, ⌈W/8⌉, 2), in latent pixels."""
     latent_mask: FloatArray
@@ -74,10 +76,12 @@ def correspondence(
     current: UInt8Array, reference: UInt8Array, pair: FlowPair, rule: OcclusionRule | None = None
 ) -> Correspondence:
     """``correspond`` for flow that is known already; pair as in ``visibility``."""
-    soft = soften(hidden(current, reference, pair, rule))
+    sharp = hidden(current, reference, pair, rule)
+    soft = soften(sharp)
     return Correspondence(
         flow=pair.forward,
         occlusion=soft,
+        hidden=sharp,
         latent_flow=downscale_flow(pair.forward, LATENT_FACTOR),
         latent_mask=latent_mask(soft),
     )

@@ -28,6 +28,7 @@ from rerender.host import Host, OnStep, Rendered, RenderRequest, Sampling
 from rerender.motion.occlusion import latent_mask
 from rerender.motion.warp import warp
 from rerender.settings import Settings
+from rerender.translate.detail import fuse_detail
 from rerender.translate.frames import Cost, KeyFrame, Link, Reference, hidden_in_all, joint_mask, to_image, to_unit
 from rerender.translate.target import CountedVae, FusionTarget
 from rerender.video.mask import composite
@@ -78,7 +79,7 @@ class Rendering:
             rendered = self._sample(self._constraints(self.vae.decode), on_step, cancelled)
         else:
             rendered = self._two_passes(on_step, cancelled)
-        self.picture = np.ascontiguousarray(self._masked(self._matched(rendered.picture)))
+        self.picture = np.ascontiguousarray(self._masked(self._with_detail(self._matched(rendered.picture))))
 
     def _masked(self, picture: np.ndarray) -> np.ndarray:
         """The finished picture, with the source outside the mask."""
@@ -92,6 +93,13 @@ class Rendering:
         reference = warp(anchor.reference.picture, anchor.correspondence.flow)
         weight = 1.0 - anchor.correspondence.occlusion
         return match_histograms(picture, reference, weight if self.mask is None else weight * self.mask)
+
+    def _with_detail(self, picture: np.ndarray) -> np.ndarray:
+        """The finished picture with the detail of what the references show, if that is asked for."""
+        settings = self.settings
+        if not self.links or not settings.detail_fusion:
+            return picture
+        return fuse_detail(picture, self.links, strength=settings.detail_strength, tolerance=settings.detail_tolerance)
 
     def as_reference(self) -> Reference:
         """What later key frames need of this one."""

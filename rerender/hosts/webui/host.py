@@ -125,13 +125,8 @@ def _process(p: Any) -> Any:
     shared.state.job_count = max(shared.state.job_count, shared.state.job_no + 1)
     try:
         return processing.process_images(p)
-    except BaseException as error:
-        # Broken off, it has not told the scripts that it is over: ControlNet would stay on the U-Net.
-        if p.scripts is not None:
-            p.scripts.postprocess(p, processing.Processed(p, []))
-        if isinstance(error, devices.NansException):
-            raise RerenderError(str(error)) from error
-        raise
+    except devices.NansException as error:
+        raise RerenderError(str(error)) from error
 
 
 def _stopped() -> bool:

@@ -1,0 +1,191 @@
+"""Detail fusion: against a plain implementation of its formula, and what it must leave alone."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from rerender.diffusion.bank import FeatureSlot
+from rerender.evaluate.metrics import laplacian_variance
+from rerender.motion.flow import FlowPair
+from rerender.motion.occlusion import Correspondence, correspondence
+from rerender.motion.warp import downscale_flow
+from rerender.translate.detail import agreement, clear_cut, evenness, fuse_detail, steady, visibility
+from rerender.translate.frames import Link, Reference
+
+RNG = np.random.default_rng(3)
+SIZE = (40, 48)
+
+
+def texture(seed: int = 0) -> np.ndarray:
+    rough = np.random.default_rng(seed).integers(60, 200, (*SIZE, 3)).astype(np.float32)
+    return cv2.GaussianBlur(rough, (0, 0), 0.8).round().astype(np.uint8)
+
+
+def shift(x: float = 0.0, y: float = 0.0) -> np.ndarray:
+    return np.broadcast_to(np.float32([x, y]), (*SIZE, 2)).copy()
+
+
+def link(picture: np.ndarray, flow: np.ndarray | None = None, hidden: np.ndarray | None = None) -> Link:
+    flow = shift() if flow is None else flow
+    hidden = np.zeros(SIZE, bool) if hidden is None else hidden
+    soft = hidden.astype(np.float32)
+    where = Correspondence(flow, soft, hidden, downscale_flow(flow, 8), np.ones((5, 6), np.float32))
+    return Link(Reference(0, picture, picture, {}, FeatureSlot("cpu")), where)
+
+
+def fuse(picture: np.ndarray, *links: Link, strength: float = 1.0, tolerance: float = 24.0) -> np.ndarray:
+    return fuse_detail(picture, links, strength=strength, tolerance=tolerance)
+
+
+# Formula
+
+
+def kernel(sigma: float) -> np.ndarray:
+    """Of cv2.GaussianBlur for float pictures: about 4 sigma to each side."""
+    reach = (round(sigma * 8 + 1) | 1) // 2
+    x = np.arange(-reach, reach + 1)
+    values = np.exp(-(x**2) / (2 * sigma**2))
+    return values / values.sum()
+
+
+def smooth(values: np.ndarray, sigma: float) -> np.ndarray:
+    weights = kernel(sigma)
+    reach = len(weights) // 2
+    for axis in (0, 1):
+        pad = [(0, 0)] * values.ndim
+        pad[axis] = (reach, reach)
+        padded = np.pad(values, pad, mode="edge")
+        values = np.apply_along_axis(lambda line: np.convolve(line, weights, "valid"), axis, padded)
+    return values
+
+
+def around(values: np.ndarray, take) -> np.ndarray:
+    padded = np.pad(values, 1, mode="edge")
+    height, width = values.shape
+    return take([padded[y : y + height, x : x + width] for y in range(3) for x in range(3)], axis=0)
+
+
+def plain_weight(decoded, warped, hidden, flow, tolerance):
+    """The module's formula in float64, without OpenCV."""
+    visible = 1 - smooth(around(hidden.astype(float), np.max), 1.5)
+    off = np.abs(smooth(visible[..., None] * (warped - decoded), 4.0)).max(2) / np.maximum(smooth(visible, 4.0), 1e-3)
+    agree = np.exp(-((off / tolerance) ** 2))
+    parts = [np.gradient(flow[..., c].astype(float), axis=a) for c in (0, 1) for a in (0, 1)]
+    deviation = np.sqrt(sum((part - smooth(part, 8.0)) ** 2 for part in parts))
+    even = smooth(around(np.exp(-((deviation / 0.5) ** 2)), np.min), 1.5)
+    t = np.clip((visible * agree * even - 0.25) / 0.5, 0, 1)
+    return 3 * t**2 - 2 * t**3
+
+
+def test_weight_is_its_formula():
+    decoded, warped = texture(1).astype(np.float32), texture(2).astype(np.float32) + 6
+    hidden = np.zeros(SIZE, bool)
+    hidden[5:20, 30:40] = True
+    flow = cv2.GaussianBlur(RNG.normal(0, 12, (*SIZE, 2)).astype(np.float32), (0, 0), 4)
+    seen = visibility(hidden)
+    found = clear_cut(seen * agreement(decoded, warped, seen, 12.0) * evenness(flow))
+    expected = plain_weight(decoded.astype(float), warped.astype(float), hidden, flow, 12.0)
+    assert 0.1 < expected.mean() < 0.9
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
+def test_previous_first_then_the_anchor_on_top(strength):
+    """All alike from afar and still: every weight is `strength`."""
+    decoded, previous, anchor = (np.full((*SIZE, 3), level, np.uint8) for level in (100, 101, 103))
+    fused = fuse(decoded, link(previous), link(anchor), strength=strength, tolerance=255)
+    half = 100 + strength * (101 - 100)
+    assert np.all(fused == np.rint(half + strength * (103 - half)))
+
+
+# What it does
+
+
+def test_brings_back_what_a_blur_took():
+    sharp = texture()
+    blurred = cv2.GaussianBlur(sharp, (0, 0), 2.0)
+    fused = fuse(blurred, link(sharp))
+    assert laplacian_variance(blurred) < 0.1 * laplacian_variance(sharp)
+    assert np.array_equal(fused, sharp)
+
+
+def test_follows_the_flow():
+    sharp = texture()
+    moved = np.roll(sharp, (0, -3), (0, 1))
+    fused = fuse(cv2.GaussianBlur(moved, (0, 0), 2.0), link(sharp, shift(3)))
+    assert np.array_equal(fused[:, :40], moved[:, :40])
+
+
+# What it leaves alone
+
+
+def test_hidden_areas_stay():
+    hidden = np.zeros(SIZE, bool)
+    hidden[:, 24:] = True
+    decoded = cv2.GaussianBlur(texture(), (0, 0), 2.0)
+    fused = fuse(decoded, link(texture(), hidden=hidden))
+    assert np.array_equal(fused[:, 24:], decoded[:, 24:])
+    assert not np.array_equal(fused[:, :20], decoded[:, :20])
+
+
+def test_what_changes_on_purpose_stays():
+    """A patch that is brighter by 60 levels is no loss of detail."""
+    sharp = texture()
+    decoded = cv2.GaussianBlur(sharp, (0, 0), 2.0)
+    decoded[10:30, 24:] += 60
+    fused = fuse(decoded, link(sharp), tolerance=24)
+    assert np.array_equal(fused[14:26, 32:], decoded[14:26, 32:])
+    assert np.array_equal(fused[:, :8], sharp[:, :8])
+
+
+def test_what_lies_behind_hidden_pixels_does_not_count_as_disagreement():
+    sharp = texture()
+    hidden = np.zeros(SIZE, bool)
+    hidden[:, 24:] = True
+    wrong = sharp.copy()
+    wrong[:, 24:] = 255
+    assert np.array_equal(fuse(sharp, link(wrong, hidden=hidden))[:, :20], sharp[:, :20])
+    decoded = cv2.GaussianBlur(sharp, (0, 0), 2.0)
+    fused = fuse(decoded, link(wrong, hidden=hidden))
+    assert np.array_equal(fused[:, :20], sharp[:, :20])
+
+
+def test_torn_flow_is_not_followed():
+    """Along the outline of what moves: no hard edge where the flow jumps."""
+    flow = shift()
+    flow[:, 24:] = [6.0, 0.0]
+    decoded = cv2.GaussianBlur(texture(), (0, 0), 2.0)
+    fused = fuse(decoded, link(texture(), flow), tolerance=255)
+    assert np.array_equal(fused[:, 23:25], decoded[:, 23:25])
+    assert not np.array_equal(fused[:, :12], decoded[:, :12])
+
+
+@pytest.mark.parametrize("matrix", [[[0, 0], [0, 0]], [[0.4, 0], [0, 0.4]], [[-0.2, -0.5], [0.5, -0.2]]])
+def test_a_zoom_or_turn_is_even(matrix):
+    ys, xs = np.mgrid[: SIZE[0], : SIZE[1]]
+    flow = (np.stack([xs, ys], -1) @ np.array(matrix).T + 2).astype(np.float32)
+    assert evenness(flow).min() > 0.999
+
+
+def test_a_flow_of_one_row_is_even():
+    assert np.array_equal(evenness(np.zeros((1, 8, 2), np.float32)), np.ones((1, 8)))
+
+
+def test_ripples_go_and_jumps_stay():
+    flow = shift()
+    flow[:, 24:] = [8.0, -8.0]
+    rippled = flow + RNG.normal(0, 0.3, flow.shape).astype(np.float32)
+    calmed = steady(rippled)
+    assert np.abs(calmed - flow).mean() < 0.4 * np.abs(rippled - flow).mean()
+    assert np.abs(calmed - flow)[:, 22:26].max() < 1.0
+
+
+def test_correspondence_knows_the_mask_without_its_rim():
+    picture = texture()
+    pair = FlowPair(forward=shift(-10), backward=shift(10))
+    found = correspondence(np.roll(picture, 10, 1), picture, pair)
+    assert found.hidden[:, :9].all()
+    assert not found.hidden[:, 11:].any()
+    assert found.occlusion[:, 12].max() > 0
