@@ -239,6 +239,8 @@ def collect_settings(options: argparse.Namespace, project: Project, named: dict[
         if not separator:
             raise UserError(f"--set {text!r} has no value.", hint="Write it as --set name=value.")
         values[name.strip()] = value
+    if isinstance(values.get("mask"), str) and values["mask"].strip():
+        values["mask"] = str(Path(values["mask"].strip()).expanduser().resolve())  # a later command may run elsewhere
     return make_settings({**values, **named}, base=project.settings)
 
 

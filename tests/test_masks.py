@@ -124,6 +124,19 @@ def test_a_changed_mask_renders_anew_and_an_equal_one_does_not(folder, host, mas
     assert keys(other, mask_background="render", mask_feather=1) == []
 
 
+def test_a_relative_path_holds_in_other_folders_too(clip, folder, tmp_path, monkeypatch):
+    write_png(tmp_path / "here" / "mask.png", moving_mask(0))
+    write_png(tmp_path / "keys" / "0.png", 255 - clip.frames[0])
+    words = ["propagate", str(folder), "--keys", str(tmp_path / "keys"), "--project", str(tmp_path / "p"), "--json"]
+    values = {**VALUES, "end_frame": 2, "mask_feather": 0}
+    monkeypatch.chdir(tmp_path / "here")
+    assert main([*words, "--set=mask=mask.png", *(f"--set={name}={value}" for name, value in values.items())]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "--overwrite"]) == 0
+    outside = moving_mask(0)[..., 0] == 0
+    np.testing.assert_array_equal(frame_of(tmp_path / "p", 1)[outside], clip.frames[1][outside])
+
+
 def test_keys_of_another_tool_are_masked_too(clip, folder, mask, tmp_path):
     for number in (0, 6):
         write_png(tmp_path / "keys" / f"{number}.png", 255 - clip.frames[number])
