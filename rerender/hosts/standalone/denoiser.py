@@ -8,8 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from rerender.errors import Interrupted
+from rerender.errors import Interrupted, UserError
 from rerender.hosts.standalone.any_size import fitting_skips
+from rerender.hosts.standalone.lcm import SKIP, boundary, distilled
 from rerender.hosts.standalone.ldm_import import load_ldm
 
 
@@ -24,6 +25,7 @@ class CFGDenoiser(nn.Module):
         alphas_cumprod: (1000,).
         parameterization: "eps" or "v", what the U-Net predicts.
         form: "sigma": forward(y, sigma) → x0. "timestep": forward(x, t) → eps.
+        consistency: the U-Net is a latent consistency model that predicts noise ("sigma" form only).
         cond, uncond: conditioning, (1, T, C) each.
         cancelled: asked before each call.
 
@@ -42,6 +44,7 @@ class CFGDenoiser(nn.Module):
         uncond: torch.Tensor,
         cfg_scale: float,
         half: bool = False,
+        consistency: bool = False,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
         super().__init__()
@@ -51,7 +54,11 @@ class CFGDenoiser(nn.Module):
         self._conds = (cond, uncond)
         self._half = half
         self._cancelled = cancelled
-        self._predict = self._sigma_form(parameterization) if form == "sigma" else self._timestep_form(parameterization)
+        if consistency:
+            self._predict = self._consistency_form(parameterization)
+        else:
+            make = self._sigma_form if form == "sigma" else self._timestep_form
+            self._predict = make(parameterization)
 
     def forward(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         """x: (B, 4, h, w), level: (B,) sigma or timestep → the guided x0 or eps, (B, 4, h, w)."""
@@ -66,6 +73,20 @@ class CFGDenoiser(nn.Module):
         external = load_ldm().k_external
         wrapper = external.DiscreteVDDPMDenoiser if parameterization == "v" else external.DiscreteEpsDDPMDenoiser
         return wrapper(self._unet_rows, self._alphas_cumprod, quantize=False)
+
+    def _consistency_form(self, parameterization: str) -> Callable[..., torch.Tensor]:
+        if parameterization != "eps":
+            raise UserError("The sampler LCM needs a model that predicts noise.", hint="Choose another sampler.")
+        alphas = distilled(self._alphas_cumprod)
+        log_sigmas = ((1 - alphas) / alphas).sqrt().log()
+
+        def predict(y: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+            nearest = (sigma.log()[None] - log_sigmas[:, None]).abs().argmin(0)
+            timestep, level = nearest * SKIP + SKIP - 1, sigma[:, None, None, None]
+            x0 = y - level * self._unet_rows(y / (level**2 + 1).sqrt(), timestep)
+            return boundary(y, x0, timestep)
+
+        return predict
 
     def _timestep_form(self, parameterization: str) -> Callable[..., torch.Tensor]:
         if parameterization == "v":

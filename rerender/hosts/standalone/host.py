@@ -18,6 +18,7 @@ from rerender.host import Attach, ModelCall, OnStep, Rendered, RenderRequest, Sa
 from rerender.hosts.standalone.any_size import fitting_skips
 from rerender.hosts.standalone.ddim import ddim_timesteps
 from rerender.hosts.standalone.denoiser import CFGDenoiser
+from rerender.hosts.standalone.lcm import distilled
 from rerender.hosts.standalone.ldm_import import load_ldm
 from rerender.hosts.standalone.lora import LoraFolder
 from rerender.hosts.standalone.model import LoadReport, Model
@@ -192,7 +193,9 @@ class StandaloneHost:
         return _Plan(sampler, levels, alpha**0.5, (1 - alpha) ** 0.5, options, calls)
 
     def _sigma_plan(self, sampler: Sampler, schedule: str, steps: int, entry: int, source: NoiseSource) -> _Plan:
-        discrete = load_ldm().k_external.DiscreteSchedule(_sigmas(self._model.alphas_cumprod.cpu()), False)
+        alphas = self._model.alphas_cumprod.cpu()
+        alphas = distilled(alphas) if sampler.is_consistency else alphas
+        discrete = load_ldm().k_external.DiscreteSchedule(_sigmas(alphas), False)
         sigmas = sigma_schedule(sampler, schedule, steps, discrete)
         levels = sigmas[steps - entry - 1 :]
         options: dict[str, Any] = dict(sampler.options)
@@ -216,6 +219,7 @@ class StandaloneHost:
             self._model.alphas_cumprod,
             parameterization=self._model.parameterization,
             form=sampler.form,
+            consistency=sampler.is_consistency,
             cond=cond,
             uncond=uncond,
             cfg_scale=cfg_scale,

@@ -11,6 +11,7 @@ import torch
 
 from rerender.errors import UserError
 from rerender.hosts.standalone.ddim import sample_ddim
+from rerender.hosts.standalone.lcm import sample_lcm
 from rerender.hosts.standalone.ldm_import import load_ldm
 from rerender.hosts.standalone.schedules import ALIASES as SCHEDULE_ALIASES
 from rerender.hosts.standalone.schedules import SCHEDULES
@@ -23,7 +24,7 @@ class Sampler:
     """One sampler.
 
     Attributes:
-        name: the webui's name; function: its name in k-diffusion, or "ddim".
+        name: the webui's name; function: its name in k-diffusion, or "ddim", "lcm".
         schedule: the one that "Automatic" stands for.
         noise: what it adds on its way: nothing, independent draws, or a Brownian path.
         multistep: whether it keeps earlier results of the model.
@@ -44,12 +45,20 @@ class Sampler:
         """The form of the latent that the sampler works on; see `rerender.host.Sampling`."""
         return "timestep" if self.function == "ddim" else "sigma"
 
+    @property
+    def is_consistency(self) -> bool:
+        """Whether it takes the network for a latent consistency model."""
+        return self.function == "lcm"
+
     def resolve(self) -> Callable[..., torch.Tensor]:
         """The function itself."""
-        if self.function == "ddim":
-            return sample_ddim
+        if self.function in _OWN:
+            return _OWN[self.function]
         function = getattr(load_ldm().k_sampling, f"sample_{self.function}")
         return _also_for_one_step(function) if self.noise == "brownian" and self.multistep else function
+
+
+_OWN: dict[str, Callable[..., torch.Tensor]] = {"ddim": sample_ddim, "lcm": sample_lcm}
 
 
 def _also_for_one_step(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -92,6 +101,7 @@ SAMPLERS: tuple[Sampler, ...] = (
     Sampler("Heun", "heun", ("k_heun",)),
     Sampler("DPM2", "dpm_2", ("k_dpm_2",), "Karras", discard_penultimate=True),
     Sampler("DPM2 a", "dpm_2_ancestral", ("k_dpm_2_a",), "Karras", noise="ancestral", discard_penultimate=True),
+    Sampler("LCM", "lcm", ("k_lcm",), noise="ancestral"),
     Sampler("DDIM", "ddim", ("ddim",)),
 )
 
