@@ -1,18 +1,24 @@
-# `make demo` renders a clip, `make test` runs lint, types and tests. Both set up .venv on a clean machine first.
-# `WEBUI_DIR=/path/to/stable-diffusion-webui make test-webui` tests the extension inside a real webui (docs/webui.md).
+# `make demo` renders a clip, `make ui` serves the panel, `make test` runs lint, types and tests. Each sets up .venv on
+# a clean machine first. `make test-webui` tests inside a webui that WEBUI_DIR names.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 READY := $(VENV)/.ready
+PANEL_READY := $(VENV)/.ready-panel
 DEV_READY := $(VENV)/.ready-dev
 WEBUI_READY := $(VENV)/.ready-webui
 WORKERS ?= 2
+CHECKPOINT ?= models/rerender-demo.safetensors
+PORT ?= 7861
 
-.PHONY: demo test lint types unit test-webui setup clean
+.PHONY: demo ui test lint types unit test-webui setup clean
 
 demo: $(READY)
 	$(BIN)/python -m tools.demo out/demo
+
+ui: $(PANEL_READY)
+	$(BIN)/python -m rerender ui --checkpoint $(CHECKPOINT) --port $(PORT) --folder out/ui
 
 test: lint types unit
 
@@ -25,6 +31,7 @@ types: $(DEV_READY)
 
 # Two threads a process on two cores would only fight each other.
 unit: $(DEV_READY)
+	@command -v chromium >/dev/null || echo "No chromium on this machine: the browser tests are skipped."
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests
 
 # The webui is no part of this repository: WEBUI_DIR names one that runs (and WEBUI_PYTHON, where its venv lies elsewhere).
@@ -47,7 +54,11 @@ $(READY): requirements/torch.txt requirements/runtime.txt requirements/nodeps.tx
 	$(PIP) install --no-deps -r requirements/nodeps.txt
 	touch $@
 
-$(DEV_READY): $(READY) requirements/dev.txt
+$(PANEL_READY): $(READY) requirements/panel.txt
+	$(PIP) install -r requirements/panel.txt
+	touch $@
+
+$(DEV_READY): $(PANEL_READY) requirements/dev.txt
 	$(PIP) install -r requirements/dev.txt
 	touch $@
 

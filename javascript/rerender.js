@@ -1,15 +1,202 @@
-// After the page was loaded anew, the tab shows the job that runs, or the newest one, again: the button is pressed as
-// soon as it is there and gradio listens to it, which takes a moment longer than onUiLoaded.
-onUiLoaded(function () {
-    var attempts = 0;
-    var timer = setInterval(function () {
-        var button = gradioApp().querySelector("#rerender_restore");
-        attempts += 1;
-        if (button && attempts > 1) {
-            clearInterval(timer);
-            button.click();
-        } else if (attempts > 60) {
-            clearInterval(timer);
+// Parts of the tab that gradio has no component for. Custom elements draw themselves wherever gradio puts their HTML,
+// in the webui and in `python -m rerender ui` alike; nothing here knows which of the two it is.
+(function () {
+    "use strict";
+
+    function make(tag, className, text) {
+        const element = document.createElement(tag);
+        if (className) element.className = className;
+        if (text !== undefined) element.textContent = text;
+        return element;
+    }
+
+    function selectedFrame() {
+        return document.querySelector("#rerender_redo_frame input");
+    }
+
+    function define(name, constructor) {
+        if (!customElements.get(name)) customElements.define(name, constructor);
+    }
+
+    // The strip of key frames: a click selects one.
+    class Strip extends HTMLElement {
+        connectedCallback() {
+            this.addEventListener("click", (event) => {
+                const tile = event.target.closest("button[data-frame]");
+                if (tile) this.select(tile.dataset.frame);
+            });
+            this.mark();
         }
-    }, 1000);
-});
+
+        select(frame) {
+            const input = selectedFrame();
+            if (!input) return;
+            input.value = frame;
+            input.dispatchEvent(new Event("input", {bubbles: true}));
+            this.mark();
+        }
+
+        mark() {
+            const input = selectedFrame();
+            for (const tile of this.querySelectorAll("button[data-frame]")) {
+                tile.classList.toggle("selected", Boolean(input) && tile.dataset.frame === input.value);
+            }
+        }
+    }
+
+    // Two pictures of one size under each other, and a line that uncovers one of them.
+    function wipeStage(before, after) {
+        const stage = make("div", "rerender-stage wipe");
+        const line = make("i", "rerender-line");
+        before.classList.add("before");
+        after.classList.add("after");
+        stage.append(after, before, line, make("em", "left", "source"), make("em", "right", "result"));
+        const place = (share) => stage.style.setProperty("--rerender-share", `${Math.min(1, Math.max(0, share)) * 100}%`);
+        const follow = (event) => {
+            const box = stage.getBoundingClientRect();
+            place((event.clientX - box.left) / box.width);
+        };
+        stage.addEventListener("pointermove", (event) => {
+            if (stage.classList.contains("wipe") && (event.pointerType === "mouse" || event.buttons)) follow(event);
+        });
+        stage.addEventListener("pointerdown", follow);
+        place(0.5);
+        return stage;
+    }
+
+    class Wipe extends HTMLElement {
+        connectedCallback() {
+            if (this.firstChild) return;
+            const [before, after] = ["before", "after"].map((name) => {
+                const picture = make("img");
+                picture.src = this.getAttribute(name);
+                picture.alt = name;
+                picture.draggable = false;
+                return picture;
+            });
+            this.append(wipeStage(before, after), make("figcaption", "", this.getAttribute("caption") || ""));
+        }
+    }
+
+    // The finished clip and its source, played in step.
+    class Player extends HTMLElement {
+        connectedCallback() {
+            if (this.drawn || !this.getAttribute("source")) return;
+            this.drawn = true;
+            this.replaceChildren();
+            this.result = this.video(this.getAttribute("result"), false);
+            this.source = this.video(this.getAttribute("source"), true);
+            this.stage = wipeStage(this.source, this.result);
+            this.append(this.stage, this.controls());
+            this.mode("wipe");
+            this.keepInStep();
+        }
+
+        disconnectedCallback() {
+            cancelAnimationFrame(this.tick);
+        }
+
+        video(address, muted) {
+            const video = make("video");
+            Object.assign(video, {src: address, loop: true, muted: muted, playsInline: true, preload: "auto"});
+            return video;
+        }
+
+        controls() {
+            const row = make("div", "rerender-controls");
+            this.play = make("button", "", "▶");
+            this.play.type = "button";
+            this.play.title = "Play or pause";
+            this.play.onclick = () => (this.result.paused ? this.start() : this.pause());
+            this.bar = make("input");
+            Object.assign(this.bar, {type: "range", min: 0, max: 1, step: 0.001, value: 0, title: "Position"});
+            this.bar.oninput = () => this.seek(this.bar.value * this.length());
+            this.clock = make("span", "clock", "0.0 s");
+            row.append(this.play, this.bar, this.clock);
+            this.modes = {};
+            for (const [name, label] of [["wipe", "Wipe"], ["beside", "Side by side"], ["single", "Result only"]]) {
+                this.modes[name] = make("button", "", label);
+                this.modes[name].type = "button";
+                this.modes[name].onclick = () => this.mode(name);
+                row.append(this.modes[name]);
+            }
+            const save = make("a", "", "⬇ Download");
+            save.href = this.getAttribute("result");
+            save.download = this.getAttribute("name") || "";
+            row.append(save);
+            return row;
+        }
+
+        mode(name) {
+            for (const [other, button] of Object.entries(this.modes)) {
+                button.classList.toggle("on", other === name);
+                this.stage.classList.toggle(other, other === name);
+            }
+        }
+
+        length() {
+            return this.result.duration || 0;
+        }
+
+        start() {
+            this.source.currentTime = this.result.currentTime;
+            this.result.play();
+            this.source.play();
+        }
+
+        pause() {
+            this.result.pause();
+            this.source.pause();
+            this.source.currentTime = this.result.currentTime;
+        }
+
+        seek(time) {
+            this.result.currentTime = time;
+            this.source.currentTime = time;
+        }
+
+        keepInStep() {
+            const step = () => {
+                const time = this.result.currentTime;
+                this.play.textContent = this.result.paused ? "▶" : "⏸";
+                this.clock.textContent = `${time.toFixed(1)} / ${this.length().toFixed(1)} s`;
+                if (document.activeElement !== this.bar) this.bar.value = this.length() ? time / this.length() : 0;
+                if (!this.result.paused && !this.source.seeking && Math.abs(this.source.currentTime - time) > 0.06) {
+                    this.source.currentTime = time;
+                }
+                if (!this.result.paused && this.source.paused && !this.source.ended) this.source.play();
+                this.tick = requestAnimationFrame(step);
+            };
+            this.tick = requestAnimationFrame(step);
+        }
+    }
+
+    define("rerender-strip", Strip);
+    define("rerender-wipe", Wipe);
+    define("rerender-player", Player);
+
+    document.addEventListener("input", (event) => {
+        if (event.target === selectedFrame()) document.querySelectorAll("rerender-strip").forEach((strip) => strip.mark());
+    });
+    // Gradio sets the number by itself when a picture of the gallery is clicked, without an event.
+    setInterval(() => document.querySelectorAll("rerender-strip").forEach((strip) => strip.mark()), 700);
+
+    // After the page was loaded anew, the tab shows the job that runs, or the newest one, again: the button is pressed
+    // as soon as it is there and gradio listens to it, which takes a moment longer than onUiLoaded. Alone, the page's
+    // own load event does this.
+    if (typeof onUiLoaded === "function") {
+        onUiLoaded(() => {
+            let attempts = 0;
+            const timer = setInterval(() => {
+                const button = document.querySelector("#rerender_restore");
+                attempts += 1;
+                if (button && attempts > 1) {
+                    clearInterval(timer);
+                    button.click();
+                } else if (attempts > 60) {
+                    clearInterval(timer);
+                }
+            }, 1000);
+        });
+    }
+})();

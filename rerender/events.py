@@ -16,6 +16,7 @@ class Event:
         plan        frames, key_frames, width, height, shots: what the run will do
         stage       stage, state ("started", "done", "kept"): a stage begins, ends, or was already done
         progress    stage, done, total, unit, eta_seconds (None until it can be told)
+        key_started frame: a key frame begins to be rendered
         key_frame   frame, path, seconds: a key frame was rendered
         frames      first, last, seconds: an interval was propagated
         note        text: something the user should know; nothing was lost

@@ -79,6 +79,7 @@ class Sampling:
         calls: the calls that this sampling will make, in order.
         unet: the U-Net module whose attn1 modules the attention hooks live on.
         multistep: whether the sampler keeps earlier denoised results as its history.
+        init_latent: the encoded init picture, (1, 4, h, w), where the host has it.
     """
 
     denoiser: torch.nn.Module
@@ -87,6 +88,7 @@ class Sampling:
     calls: Sequence[ModelCall]
     unet: torch.nn.Module
     multistep: bool
+    init_latent: torch.Tensor | None = None
 
     @property
     def steps(self) -> int:

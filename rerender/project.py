@@ -252,6 +252,12 @@ class Project:
         revisions[str(frame)] = self.revision(frame) + 1
         self.save()
 
+    def take_back_redo(self, frame: int) -> None:
+        """Let the key frame stay as it is, after `ask_redo`."""
+        if self.revision(frame):
+            self._manifest["revisions"][str(frame)] -= 1
+            self.save()
+
     # Propagated frames
 
     def frame_path(self, frame: int) -> Path:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,11 @@ CLIP_PARAMS: dict[str, Any] = {
 }
 
 
-def tiny_config(*, v_prediction: bool = False) -> ModelConfig:
-    """The configuration of the tiny model."""
-    config = ModelConfig(unet=dict(UNET_PARAMS), vae=dict(VAE_PARAMS), text="clip", clip=dict(CLIP_PARAMS))
+def tiny_config(*, v_prediction: bool = False, unet: Mapping[str, Any] | None = None) -> ModelConfig:
+    """The configuration of the tiny model; `unet` is laid over the U-Net's parameters."""
+    config = ModelConfig(
+        unet={**UNET_PARAMS, **(unet or {})}, vae=dict(VAE_PARAMS), text="clip", clip=dict(CLIP_PARAMS)
+    )
     return replace(config, parameterization="v" if v_prediction else "eps")
 
 
@@ -151,11 +154,22 @@ def write_text_folder(folder: Path, clip: dict[str, Any]) -> None:
 
 
 def make_tiny_checkpoint(
-    folder: Path, *, name: str = "tiny", seed: int = 0, v_prediction: bool = False, half: bool = False
+    folder: Path,
+    *,
+    name: str = "tiny",
+    seed: int = 0,
+    v_prediction: bool = False,
+    half: bool = False,
+    unet: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the checkpoint and what belongs to it; returns the path of the .safetensors file."""
+    """Write the checkpoint and what belongs to it; returns the path of the .safetensors file.
+
+    Args:
+        v_prediction, unet: see `tiny_config`.
+        half: store float16.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    config = tiny_config(v_prediction=v_prediction)
+    config = tiny_config(v_prediction=v_prediction, unet=unet)
     weights = tiny_weights(config, seed)
     if half:
         weights = {key: value.half() for key, value in weights.items()}

@@ -82,6 +82,7 @@ class _Loop:
         """Render key frame number `place` of a shot and store it."""
         frame = shot[place]
         revision = self.run.project.revision(frame)
+        self.run.emit(Event("key_started", {"frame": frame}))
         self._bring_references(shot, place, is_redo=revision > 0)
         started = time.monotonic()
         key = self._translate(frame, is_anchor=place == 0, report=True, revision=revision)

@@ -13,65 +13,27 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from rerender.errors import Interrupted, RerenderError, UserError
 from rerender.events import Event
 from rerender.files import storage_error, write_json
-from rerender.host import Host
 from rerender.settings import draw_seed, make_settings
+from rerender.ui.job import Format, Job, State, checked_format, checked_stage, job_of
 from rerender.ui.places import Missing
+from rerender.ui.work import OpenHost, Signals, Workshop
 
 if TYPE_CHECKING:
     from rerender.pipeline import RunStage
 
+__all__ = ["Format", "Job", "Jobs", "OpenHost", "State"]
+
 logger = logging.getLogger(__name__)
-
-State = Literal["queued", "running", "done", "failed", "interrupted"]
-Format = Literal["mp4", "webm", "gif"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is known of a job. All values can be written as JSON.
-
-    Attributes:
-        options: values for the host: in the webui styles and alwayson_scripts.
-        redo: key frames to render anew at the next run.
-        progress: the last progress event: stage, done, total, unit, eta_seconds.
-        key_frames: frame numbers of the key frames rendered or kept so far.
-        plan: frames, key_frames, width, height, shots; {} before the clip was examined.
-    """
-
-    id: str
-    video: str
-    settings: dict[str, Any]
-    stage: RunStage = "all"
-    format: Format = "mp4"
-    options: dict[str, Any] = field(default_factory=dict)
-    redo: tuple[int, ...] = ()
-    state: State = "queued"
-    progress: dict[str, Any] = field(default_factory=dict)
-    plan: dict[str, Any] = field(default_factory=dict)
-    key_frames: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
-    error: str = ""
-    hint: str = ""
-    output: str = ""
-    created: float = 0.0
-    finished: float = 0.0
-
-    @property
-    def active(self) -> bool:
-        """Whether it waits or works."""
-        return self.state in ("queued", "running")
-
-
-OpenHost = Callable[[Job, Callable[[], bool]], AbstractContextManager[tuple[Host, Callable[[], bool]]]]
 
 
 class Jobs:
@@ -89,7 +51,7 @@ class Jobs:
         self._one_process = one_process
         self._open_host = open_host
         self._jobs: dict[str, Job] = {}
-        self._cancels: dict[str, threading.Event] = {}
+        self._signals: dict[str, Signals] = {}
         self._lock = threading.RLock()
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
@@ -101,6 +63,12 @@ class Jobs:
         """All jobs, newest first."""
         with self._lock:
             return sorted(self._jobs.values(), key=lambda job: job.created, reverse=True)
+
+    def at_work(self) -> Sequence[Job]:
+        """The job that runs, then those that wait, in their order."""
+        with self._lock:
+            active = [job for job in self._jobs.values() if job.active]
+        return sorted(active, key=lambda job: (job.state != "running", job.queued))
 
     def get(self, job_id: str) -> Job:
         """One job.
@@ -130,7 +98,15 @@ class Jobs:
         """
         checked = draw_seed(make_settings(settings)).dict()
         job_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        job = Job(job_id, str(video), checked, _stage(stage), _format(format), options or {}, created=time.time())
+        job = Job(
+            job_id,
+            str(video),
+            checked,
+            checked_stage(stage),
+            checked_format(format),
+            options or {},
+            created=time.time(),
+        )
         return self._enqueue(job)
 
     def run_again(
@@ -156,8 +132,8 @@ class Jobs:
             replace(
                 job,
                 settings=checked,
-                stage=_stage(stage or job.stage),
-                format=_format(format or job.format),
+                stage=checked_stage(stage or job.stage),
+                format=checked_format(format or job.format),
                 options=job.options if options is None else options,
                 redo=tuple(redo_frames),
                 state="queued",
@@ -173,10 +149,35 @@ class Jobs:
         """Stop a job within one step, or take it out of the queue; what is finished is kept."""
         job = self.get(job_id)
         if job.active:
-            self._cancels[job_id].set()
+            self._signals[job_id].cancel.set()
             if job.state == "queued":
                 self._update(job_id, state="interrupted", finished=time.time())
         return self.get(job_id)
+
+    def skip(self, job_id: str) -> Job:
+        """Leave out the key frame that is being rendered, and go on with the next one.
+
+        The job's key frames are listed from then on, without it; the frames around it are propagated from its
+        neighbours. A key frame that was being redone stays as it was.
+
+        Raises:
+            UserError: none is being rendered, or it is the first or last of its shot.
+        """
+        job = self.get(job_id)
+        self._signals.get(job_id, Signals()).skip(job.rendering)
+        return job
+
+    def tell(self, job_id: str, text: str) -> None:
+        """Add a note to a job."""
+        self._note(job_id, Event("note", {"text": text}))
+
+    def preview(self, job_id: str) -> np.ndarray | None:
+        """The newest step of the key frame at work, small, uint8 RGB (h, w, 3).
+
+        Previews are only made while somebody asks for them, so the first call may find none.
+        """
+        job = self.get(job_id)
+        return self._signals[job_id].look() if job.state == "running" and job_id in self._signals else None
 
     def delete(self, job_id: str) -> None:
         """Remove a job and all its files for good.
@@ -227,8 +228,8 @@ class Jobs:
     def close(self) -> None:
         """Stop the job at work and end the thread."""
         with self._lock:
-            for cancel in self._cancels.values():
-                cancel.set()
+            for signals in self._signals.values():
+                signals.cancel.set()
             worker, self._worker = self._worker, None
         if worker is not None:
             self._queue.put(None)
@@ -237,10 +238,11 @@ class Jobs:
     # The thread
 
     def _enqueue(self, job: Job) -> Job:
+        job = replace(job, queued=time.time())
         with self._lock:
             (self.root / job.id).mkdir(parents=True, exist_ok=True)
             self._jobs[job.id] = job
-            self._cancels[job.id] = threading.Event()
+            self._signals[job.id] = Signals()
             self._store(job)
             self._queue.put(job.id)
             if self._worker is None:
@@ -255,7 +257,7 @@ class Jobs:
                 if job is None or job.state != "queued":
                     continue
                 self._update(job_id, state="running")
-            self._update(job_id, **self._outcome(job), finished=time.time(), redo=())
+            self._update(job_id, **self._outcome(job), finished=time.time(), redo=(), rendering=None)
 
     def _outcome(self, job: Job) -> dict[str, Any]:
         try:
@@ -273,35 +275,14 @@ class Jobs:
         return {"state": "done"}
 
     def _run(self, job: Job) -> None:
-        # Imported here: a webui that only starts should not wait for the video and flow libraries.
-        from rerender.pipeline import prepare, redo, run_stage
-        from rerender.project import Project
-
-        cancelled = self._cancels[job.id].is_set
-        settings, video = make_settings(job.settings), Path(job.video)
-        if self._one_process:
-            settings = settings.copy(update={"workers": 1})
-        output = self.root / job.id / f"result.{job.format}"
-
         def emit(event: Event) -> None:
             self._note(job.id, event)
 
-        with Project(self.root / job.id / "project") as project:
-            if job.stage != "propagate":
-                # The host is let go before propagation: others may use it meanwhile.
-                with self._open_host(job, cancelled) as (host, stop):
-                    run = prepare(project, video, settings, host=host, emit=emit, cancelled=stop)
-                    for frame in job.redo:
-                        redo(run, frame)
-                    prints = run.key_fingerprints()
-                    valid = tuple(frame for frame in run.plan.keys if run.is_key_valid(frame, prints[frame]))
-                    self._update(job.id, key_frames=valid)
-                    run_stage(run, "first" if job.stage == "first" else "keys", output)
-            if job.stage in ("propagate", "all"):
-                run = prepare(project, video, settings, host=None, emit=emit, cancelled=cancelled)
-                on_disk = tuple(frame for frame in run.plan.keys if project.key(frame) is not None)
-                self._update(job.id, key_frames=on_disk)
-                run_stage(run, "propagate", output)
+        def update(**changes: Any) -> None:
+            self._update(job.id, **changes)
+
+        signals = self._signals[job.id]
+        Workshop(self.root / job.id, self._open_host, signals, self._one_process, emit, update).run(job)
 
     def _note(self, job_id: str, event: Event) -> None:
         job = self.get(job_id)
@@ -309,8 +290,11 @@ class Jobs:
             self._update(job_id, store=False, progress=event.data)
         elif event.kind == "plan":
             self._update(job_id, plan=event.data)
+        elif event.kind == "key_started":
+            self._update(job_id, store=False, rendering=int(event.data["frame"]))
         elif event.kind == "key_frame":
-            self._update(job_id, key_frames=tuple(sorted({*job.key_frames, int(event.data["frame"])})))
+            rendered = tuple(sorted({*job.key_frames, int(event.data["frame"])}))
+            self._update(job_id, key_frames=rendered, rendering=None)
         elif event.kind == "note":
             self._update(job_id, store=False, notes=(*job.notes, str(event.data["text"]))[-20:])
         elif event.kind == "output":
@@ -334,7 +318,7 @@ class Jobs:
         waiting = []
         for path in sorted(self.root.glob("*/job.json")):
             try:
-                job = _job_of(json.loads(path.read_text(encoding="utf-8")))
+                job = job_of(json.loads(path.read_text(encoding="utf-8")))
             except (OSError, ValueError, TypeError) as error:
                 logger.warning("the job %s cannot be read and is left alone: %s", path, error)
                 continue
@@ -343,27 +327,5 @@ class Jobs:
             self._jobs[job.id] = job
             if job.state == "queued":
                 waiting.append(job)
-        for job in sorted(waiting, key=lambda job: job.created):
+        for job in sorted(waiting, key=lambda job: job.queued or job.created):
             self._enqueue(job)
-
-
-def _job_of(stored: dict[str, Any]) -> Job:
-    known = {f.name for f in fields(Job)}
-    values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in stored.items() if n in known}
-    return Job(**values)
-
-
-def _stage(stage: str) -> RunStage:
-    from rerender.pipeline import RunStage
-
-    return _choice("stage", stage, get_args(RunStage))
-
-
-def _format(name: str) -> Format:
-    return _choice("format", name, get_args(Format))
-
-
-def _choice(what: str, value: str, choices: tuple[Any, ...]) -> Any:
-    if value not in choices:
-        raise UserError(f"There is no {what} {value!r}.", hint=f"Known: {', '.join(choices)}.")
-    return value

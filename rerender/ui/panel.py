@@ -2,75 +2,29 @@
 
 from __future__ import annotations
 
-import html
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from rerender.errors import RerenderError, UserError
-from rerender.settings import SECTIONS, schema
-from rerender.ui.api import Access
-from rerender.ui.controls import controls, sections_in_accordions
-from rerender.ui.jobs import Job, Jobs
-from rerender.ui.places import safe_name
+from rerender.presets import PresetShelf
+from rerender.settings import schema
+from rerender.ui.clip_view import ClipView
+from rerender.ui.clips import Clips
+from rerender.ui.frame_view import FrameView
+from rerender.ui.layout import STAGES, Parts, lay_out
+from rerender.ui.preset_view import PresetView
+from rerender.ui.run_view import SHOWN, RunView
+from rerender.ui.surroundings import Newest, Surroundings
 
-_WATCH_SECONDS = 0.5
-# Guards and the like, which no result depends on: they keep their defaults here.
-_LEFT_OUT = tuple(info.name for info in schema().values() if info.stage == "runtime")
-_STAGES = (
-    ("Run 1st Key Frame", "first"),
-    ("Run Key Frames", "keys"),
-    ("Run Propagation", "propagate"),
-    ("Run All", "all"),
+__all__ = ["Surroundings", "build_panel"]
+
+# Settings that decide which frames a run uses, and which of them are key frames.
+_OF_THE_STRIP = tuple(
+    info.name
+    for info in schema().values()
+    if info.stage == "selection" or info.name.startswith("crop_") or info.name == "short_side"
 )
-# Where advice belongs that users only find after a bad result.
-_ADVICE = (
-    "Stable motion works best. For large or quick motion: lower the strength, choose loose attention, a smaller key "
-    "interval, and switch off pixel-aware fusion. If colours jump, try colour AdaIN on and off."
-)
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What the panel has to know of where it is shown.
-
-    Attributes:
-        samplers, schedulers: names to choose from.
-        options: for the host, with each job.
-        send: further actions on a picture: label → function of the path that returns updates; unused alone.
-    """
-
-    jobs: Callable[[], Jobs]
-    access: Access
-    samplers: Sequence[str]
-    schedulers: Sequence[str]
-    options: dict[str, Any] = field(default_factory=dict)
-    paths_allowed: bool = True
-
-
-@dataclass
-class _Parts:
-    """The panel's components that handlers read and write."""
-
-    file: Any
-    path: Any
-    facts: Any
-    settings: dict[str, Any]
-    format: Any
-    job_id: Any
-    status: Any
-    preview: Any
-    gallery: Any
-    video: Any
-    redo_frame: Any
-
-    @property
-    def outputs(self) -> list[Any]:
-        return [self.job_id, self.status, self.preview, self.gallery, self.video]
 
 
 def build_panel(around: Surroundings, *, page: gr.Blocks | None = None) -> None:
@@ -80,197 +34,116 @@ def build_panel(around: Surroundings, *, page: gr.Blocks | None = None) -> None:
         page: the Blocks, where they are a page of their own: then loading it shows the running job again. In the webui
             its own script (javascript/rerender.js) presses the button instead, because a tab has no load event.
     """
-    with gr.Row(elem_id="rerender_panel"):
-        with gr.Column(scale=5):
-            asked = _left(around)
-        with gr.Column(scale=6):
-            parts, buttons = _right(*asked)
-    handlers = _Handlers(around, parts)
-    inputs = [parts.file, parts.path, parts.job_id, parts.format, *parts.settings.values()]
-    for source in (parts.file.change, parts.path.blur):
-        source(handlers.facts, inputs=[parts.file, parts.path], outputs=[parts.facts])
-    for name, stage in _STAGES:
-        buttons[name].click(handlers.starter(stage), inputs=inputs, outputs=parts.outputs)
-    buttons["Redo"].click(handlers.redo, inputs=[parts.redo_frame, *inputs], outputs=parts.outputs)
-    buttons["Interrupt"].click(handlers.cancel, inputs=[parts.job_id], outputs=[], queue=False)
-    restored = [*parts.outputs, parts.format, *parts.settings.values()]
-    buttons["Restore"].click(handlers.restore, inputs=[], outputs=restored)
+    parts = lay_out(around)
+    names, newest = list(parts.settings), Newest()
+    clip = ClipView(around, Clips(), newest, names)
+    run = RunView(around, clip, newest, _publisher(parts["files"]))
+    _wire_clip(parts, clip)
+    _wire_frames(parts, FrameView(around, clip, newest))
+    _wire_runs(parts, run, FrameView(around, clip, newest))
+    _wire_restore(parts, run, page)
+    _wire_presets(parts, PresetView(PresetShelf(around.preset_folder), names))
+    if around.send is None:
+        parts.buttons["send"].visible = False
+    else:
+        around.send(parts.buttons["send"], parts["picture"])
+
+
+def _wire_clip(parts: Parts, clip: ClipView) -> None:
+    chosen = [*parts.of("file", "path", "job_id"), *parts.settings.values()]
+    shown: dict[str, Any] = {
+        "fn": clip.show,
+        "inputs": chosen,
+        "outputs": parts.of("facts", "strip", "frame"),
+        "show_progress": "hidden",
+    }
+    for component in (*parts.of("file", "job_id"), *(parts.settings[name] for name in _OF_THE_STRIP)):
+        component.change(**shown)
+    parts["path"].blur(**shown)
+    parts["path"].submit(**shown)
+    parts["frame"].change(
+        clip.look_at, inputs=[parts["frame"], *chosen], outputs=[parts["look"]], show_progress="hidden"
+    )
+    mode, keys = parts.settings["key_mode"], parts.settings["key_frames"]
+    for edit in ("add", "move", "remove"):
+        parts.buttons[edit].click(
+            clip.editor(edit),
+            inputs=[*parts.of("selected", "frame", "automatic_mode"), *chosen],
+            outputs=[mode, keys, *parts.of("automatic_mode", "strip_message", "selected")],
+            show_progress="hidden",
+        )
+    parts.buttons["automatic"].click(
+        clip.automatic, inputs=[parts["automatic_mode"]], outputs=[mode, keys, parts["strip_message"]]
+    )
+
+
+def _wire_frames(parts: Parts, frames: FrameView) -> None:
+    parts["selected"].change(**_selecting(parts, frames))
+    parts["gallery"].select(frames.pick, inputs=[parts["job_id"]], outputs=[parts["selected"]], show_progress="hidden")
+    parts.buttons["inspect"].click(frames.inspect, inputs=parts.of("job_id", "selected"), outputs=[parts["inspection"]])
+
+
+def _selecting(parts: Parts, frames: FrameView) -> dict[str, Any]:
+    return {
+        "fn": frames.select,
+        "inputs": [*parts.of("selected", "file", "path", "job_id"), *parts.settings.values()],
+        "outputs": parts.of("comparison", "picture"),
+        "show_progress": "hidden",
+    }
+
+
+def _wire_runs(parts: Parts, run: RunView, frames: FrameView) -> None:
+    inputs = [*parts.of("file", "path", "job_id", "format", "styles"), *parts.settings.values()]
+    outputs = _shown(parts)
+    for _, stage in STAGES:
+        parts.buttons[stage].click(run.starter(stage), inputs=inputs, outputs=outputs, show_progress="hidden").then(
+            **_selecting(parts, frames)
+        )
+    parts.buttons["redo"].click(
+        run.redo, inputs=[parts["selected"], *inputs], outputs=outputs, show_progress="hidden"
+    ).then(**_selecting(parts, frames))
+    job = [parts["job_id"]]
+    parts.buttons["interrupt"].click(run.cancel, inputs=job, outputs=[], queue=False)
+    parts.buttons["skip"].click(run.skip, inputs=job, outputs=[], queue=False)
+    parts.buttons["zip"].click(run.zip_keys, inputs=job, outputs=[parts["files"]])
+    parts.buttons["recycle"].click(run.recycle, inputs=job, outputs=[parts.settings["seed"]], show_progress="hidden")
+    parts.buttons["dice"].click(lambda: -1, inputs=[], outputs=[parts.settings["seed"]], show_progress="hidden")
+
+
+def _wire_restore(parts: Parts, run: RunView, page: gr.Blocks | None) -> None:
+    restored = [*_shown(parts), *parts.of("format", "styles"), *parts.settings.values()]
+    parts.buttons["restore"].click(run.restore, inputs=[], outputs=restored, show_progress="hidden")
+    parts["project"].input(
+        run.open,
+        inputs=[parts["project"]],
+        outputs=[*restored, *parts.of("file", "path")],
+        show_progress="hidden",
+    )
     if page is not None:
-        page.load(handlers.restore, inputs=[], outputs=restored)
+        page.load(run.restore, inputs=[], outputs=restored, show_progress="hidden")
 
 
-def _left(around: Surroundings) -> tuple[Any, Any, Any, dict[str, Any], Any]:
-    with gr.Tabs():
-        with gr.Tab("Upload"):
-            file = gr.File(label="Video", file_types=["video", ".gif"], elem_id="rerender_video")
-        with gr.Tab("Server path", visible=around.paths_allowed):
-            path = gr.Textbox(label="Path of a video or of a folder of frames", elem_id="rerender_video_path")
-    facts = gr.HTML("", elem_id="rerender_facts")
-    choices = {"sampler": around.samplers, "scheduler": around.schedulers}
-    made = controls("Generation", without=_LEFT_OUT, choices=choices)
-    others = [section for section in SECTIONS if section not in ("Generation", "Output")]
-    made.update(sections_in_accordions(others, without=_LEFT_OUT))
-    with gr.Accordion("Output", open=False):
-        made.update(controls("Output", without=_LEFT_OUT))
-        format_ = gr.Dropdown(["mp4", "webm", "gif"], value="mp4", label="Format", elem_id="rerender_format")
-    return file, path, facts, made, format_
+def _wire_presets(parts: Parts, presets: PresetView) -> None:
+    covered = [parts.settings[name] for name in presets.covered]
+    parts["preset"].input(
+        presets.apply, inputs=[parts["preset"]], outputs=[parts["advice"], *covered], show_progress="hidden"
+    )
+    listed = parts.of("preset", "advice")
+    parts.buttons["save"].click(
+        presets.save, inputs=[parts["preset_name"], *parts.settings.values()], outputs=listed, show_progress="hidden"
+    )
+    parts.buttons["delete"].click(presets.delete, inputs=[parts["preset"]], outputs=listed, show_progress="hidden")
 
 
-def _right(file: Any, path: Any, facts: Any, settings: dict[str, Any], format_: Any) -> tuple[_Parts, dict[str, Any]]:
-    buttons: dict[str, Any] = {}
-    with gr.Row():
-        for name, stage in _STAGES:
-            element = "rerender_generate" if stage == "all" else f"rerender_run_{stage}"
-            variant = "primary" if stage == "all" else "secondary"
-            buttons[name] = gr.Button(name, variant=variant, elem_id=element)
-    with gr.Row():
-        buttons["Interrupt"] = gr.Button("Interrupt", elem_id="rerender_interrupt")
-        buttons["Restore"] = gr.Button("Show the last job", elem_id="rerender_restore")
-    job_id = gr.Textbox(value="", visible=False, elem_id="rerender_job_id")
-    status = gr.HTML(f"<p>{_ADVICE}</p>", elem_id="rerender_status")
-    preview = gr.Image(label="Newest key frame", interactive=False, type="filepath", elem_id="rerender_preview")
-    gallery = gr.Gallery(label="Key frames", columns=4, object_fit="contain", elem_id="rerender_gallery")
-    with gr.Row():
-        redo_frame = gr.Number(label="Key frame to redo", precision=0, value=0, elem_id="rerender_redo_frame")
-        buttons["Redo"] = gr.Button("Redo this key frame", elem_id="rerender_redo")
-    video = gr.Video(label="Result", interactive=False, elem_id="rerender_result")
-    return _Parts(file, path, facts, settings, format_, job_id, status, preview, gallery, video, redo_frame), buttons
+def _shown(parts: Parts) -> list[Any]:
+    """The components of `rerender.ui.run_view.SHOWN`."""
+    return [parts.settings[name] if name in parts.settings else parts[name] for name in SHOWN]
 
 
-class _Handlers:
-    """What the buttons do. Handlers that start a run are generators: they show it until it ends."""
+def _publisher(component: Any) -> Any:
+    """Makes a file reachable for the page: gradio serves its own copies only, wherever the projects are."""
 
-    def __init__(self, around: Surroundings, parts: _Parts) -> None:
-        self.around = around
-        self.names = list(parts.settings)
+    def publish(path: Path) -> str:
+        return "file=" + component.make_temp_copy_if_needed(str(path)).replace("\\", "/")
 
-    def starter(self, stage: str) -> Callable[..., Iterator[list[Any]]]:
-        """The handler of a stage's button."""
-
-        def start(file: Any, path: str, job_id: str, format_: str, *values: Any) -> Iterator[list[Any]]:
-            yield from self._show(lambda: self._start(stage, file, path, job_id, format_, values, ()))
-
-        return start
-
-    def redo(self, frame: float, file: Any, path: str, job_id: str, format_: str, *values: Any) -> Iterator[list[Any]]:
-        """Render one key frame anew."""
-        yield from self._show(lambda: self._start("keys", file, path, job_id, format_, values, (int(frame or 0),)))
-
-    def facts(self, file: Any, path: str) -> str:
-        """What kind of video was chosen, or why it cannot be used."""
-        from rerender.video.probe import probe
-
-        try:
-            video = self._video(file, path)
-            if video is None:
-                return ""
-            info = probe(video)
-        except RerenderError as error:
-            return _error(error.message, error.hint)
-        rate, sound = float(info.rate), ", with sound" if info.audio else ""
-        return f"<p>{info.width}×{info.height}, {info.frames} frames, {rate:.4g} frames a second{sound}</p>"
-
-    def cancel(self, job_id: str) -> None:
-        """Stop the job that is shown."""
-        if job_id:
-            self.around.jobs().cancel(job_id)
-
-    def restore(self) -> Iterator[list[Any]]:
-        """Show the job that runs, or the newest one, with its settings: after the page was loaded anew."""
-        known = self.around.jobs().list()
-        at_work = [job for job in known if job.active]
-        if not known:
-            # A generator that yields nothing would empty every control it is wired to.
-            yield [gr.update()] * (6 + len(self.names))
-            return
-        job = (at_work or known)[0]
-        controls_as_asked = [job.format, *(job.settings.get(name, gr.update()) for name in self.names)]
-        for shown in self._watch(job.id):
-            yield [*shown, *controls_as_asked]
-            controls_as_asked = [gr.update()] * len(controls_as_asked)
-
-    def _show(self, start: Callable[[], Job]) -> Iterator[list[Any]]:
-        try:
-            job = start()
-        except RerenderError as error:
-            yield [gr.update(), _error(error.message, error.hint), gr.update(), gr.update(), gr.update()]
-            return
-        yield from self._watch(job.id)
-
-    def _start(
-        self, stage: str, file: Any, path: str, job_id: str, format_: str, values: Sequence[Any], redo: tuple[int, ...]
-    ) -> Job:
-        jobs, around = self.around.jobs(), self.around
-        if stage != "propagate":
-            around.access.check_host()
-        settings = around.access.settings(dict(zip(self.names, values, strict=True)))
-        video = self._video(file, path)
-        changes: dict[str, Any] = {"stage": stage, "settings": settings, "format": format_, "options": around.options}
-        former = next((job for job in jobs.list() if job.id == job_id), None)
-        if former is not None and (video is None or str(video) == former.video):
-            return jobs.run_again(job_id, redo_frames=redo, **changes)
-        if video is None:
-            raise UserError("No video is chosen.", hint="Upload one, or name a path on the server.")
-        if redo:
-            raise UserError("There is no key frame to redo yet.", hint="Run the key frames first.")
-        return jobs.submit(video, **changes)
-
-    def _video(self, file: Any, path: str) -> Path | None:
-        access = self.around.access
-        if file is not None:
-            uploaded = Path(file.name)
-            # Gradio's own copy is temporary; a job must survive a restart. Its folder's name is the content's hash.
-            kept = access.uploads / uploaded.parent.name[:16] / safe_name(uploaded.name)
-            if not kept.exists():
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                kept.write_bytes(uploaded.read_bytes())
-            return kept
-        if path and path.strip():
-            return access.video(path.strip().strip('"'))
-        return None
-
-    def _watch(self, job_id: str) -> Iterator[list[Any]]:
-        jobs, shown = self.around.jobs(), None
-        while True:
-            job = jobs.get(job_id)
-            new_keys = job.key_frames != shown
-            shown = job.key_frames
-            keys = [str(jobs.key_path(job_id, frame)) for frame in job.key_frames] if new_keys else []
-            yield [
-                job_id,
-                status_html(job),
-                (keys[-1] if keys else None) if new_keys else gr.update(),
-                [(path, f"frame {frame}") for path, frame in zip(keys, job.key_frames, strict=True)]
-                if new_keys
-                else gr.update(),
-                str(jobs.result_path(job_id)) if job.state == "done" and job.output else gr.update(),
-            ]
-            if not job.active:
-                return
-            time.sleep(_WATCH_SECONDS)
-
-
-def status_html(job: Job) -> str:
-    """State, progress bar and remaining time of a job."""
-    if job.state == "failed":
-        return _error(job.error, job.hint)
-    lines = [f"<b>{html.escape(Path(job.video).name)}</b>: {job.state}"]
-    if job.plan:
-        facts = "{frames} frames at {width}×{height}, {key_frames} key frames, {shots} shot(s)"
-        lines.append(facts.format(**job.plan))
-    if job.state == "running" and job.progress:
-        lines.append(_bar(job.progress))
-    lines += [html.escape(note) for note in job.notes[-3:]]
-    return "".join(f"<div>{line}</div>" for line in lines)
-
-
-def _bar(progress: dict[str, Any]) -> str:
-    done, total = float(progress.get("done", 0)), max(float(progress.get("total", 1)), 1e-9)
-    eta = progress.get("eta_seconds")
-    left = f", {eta:.0f} s left" if eta is not None else ""
-    text = f"{progress.get('stage', '')}: {done:.1f} of {total:g} {progress.get('unit', '')}{left}"
-    return f'<progress value="{min(1.0, done / total):.4f}" max="1" style="width:100%"></progress> {html.escape(text)}'
-
-
-def _error(message: str, hint: str) -> str:
-    return f'<div class="error"><b>{html.escape(message)}</b><br>{html.escape(hint)}</div>'
+    return publish

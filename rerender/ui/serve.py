@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from rerender.errors import UserError
 from rerender.host import Host
 from rerender.ui.jobs import Job, Jobs
+
+_WIDE = "\n.gradio-container { max-width: 1700px !important; }\n"
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +50,20 @@ def make_app(checkpoint: Path, root: Path, *, vae: Path | None = None, lora_dir:
         samplers=[sampler.name for sampler in SAMPLERS],
         schedulers=["Automatic", *SCHEDULES],
     )
-    with gr.Blocks(title="Rerender A Video", analytics_enabled=False) as page:
-        gr.Markdown(f"## Rerender A Video\nCheckpoint: {checkpoint.name}")
+    with gr.Blocks(title="Rerender A Video", analytics_enabled=False, css=_asset("style.css") + _WIDE) as page:
+        gr.HTML(f'<div class="rerender-masthead"><b>Rerender A Video</b><span>{escape(checkpoint.name)}</span></div>')
         build_panel(around, page=page)
+        page.load(None, None, None, _js=f"() => {{ {_asset('javascript/rerender.js')} }}")
     app = FastAPI(title="Rerender A Video")
     app.include_router(make_router(jobs, access))
     app.router.add_event_handler("shutdown", jobs.close)
     return gr.mount_gradio_app(app, page.queue(64), path="/")
+
+
+def _asset(name: str) -> str:
+    """A file that the webui loads by itself from the extension's folder; "" where only the package is installed."""
+    path = Path(__file__).parents[2] / name
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def serve(checkpoint: Path, root: Path, *, port: int = 7861, **paths: Path | None) -> None:

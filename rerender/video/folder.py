@@ -49,7 +49,7 @@ def read_picture(path: Path) -> np.ndarray:
                     f"The picture {path} is animated, which is read from GIF and video files only.",
                     hint="Convert it to mp4 or gif.",
                 )
-            return _to_rgb(ImageOps.exif_transpose(picture))
+            return _to_rgb(ImageOps.exif_transpose(picture) or picture)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(
             f"The picture {path} can't be read: {error}.", hint="Replace or remove it, then run again."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -179,4 +180,86 @@ def test_delete_removes_the_folder(tmp_path: Path, clip: Path) -> None:
     assert not (tmp_path / "jobs" / job.id).exists()
     with pytest.raises(Missing):
         jobs.get(job.id)
+    jobs.close()
+
+
+class GatedHost(PaintingHost):
+    """Waits at chosen pictures until it is let go on, or cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = threading.Event()
+        self.hold_at = 1
+
+    def render(self, request: RenderRequest, **arguments: Any) -> Rendered:
+        if self.rendered == self.hold_at:
+            self.waiting.set()
+            while not arguments["cancelled"]():
+                time.sleep(0.005)
+            self.hold_at = -1
+            raise Interrupted
+        return super().render(request, **arguments)
+
+
+def skip_at_the_second(jobs: Jobs, host: GatedHost, **job: Any) -> Job:
+    made = jobs.submit(**job)
+    assert host.waiting.wait(30)
+    jobs.skip(made.id)
+    return jobs.wait(made.id, 60)
+
+
+def test_skipped_key_frame_is_left_out_and_its_neighbours_fill_in(tmp_path: Path, clip: Path) -> None:
+    host = GatedHost()
+    jobs = jobs_with(tmp_path / "jobs", host)
+    done = skip_at_the_second(jobs, host, video=clip, settings={**SETTINGS, "key_interval": 2})
+    assert (done.state, done.key_frames) == ("done", (0, 4))
+    assert (done.settings["key_mode"], done.settings["key_frames"]) == ("listed", "0, 4")
+    assert any("Key frame 2 is left out" in note for note in done.notes)
+    assert done.plan["frames"] == 5
+    jobs.close()
+
+
+def test_end_of_a_shot_cannot_be_skipped(tmp_path: Path, clip: Path) -> None:
+    host = GatedHost()
+    jobs = jobs_with(tmp_path / "jobs", host)
+    job = jobs.submit(clip, {**SETTINGS, "key_interval": 4})
+    assert host.waiting.wait(30)
+    with pytest.raises(UserError, match="Key frame 4 is the first or last of its shot"):
+        jobs.skip(job.id)
+    jobs.cancel(job.id)
+    assert jobs.wait(job.id, 60).state == "interrupted"
+    with pytest.raises(UserError, match="No key frame is being rendered"):
+        jobs.skip(job.id)
+    jobs.close()
+
+
+def test_skip_while_redoing_keeps_the_old_picture(tmp_path: Path, clip: Path) -> None:
+    host = GatedHost()
+    host.hold_at = -1
+    jobs = jobs_with(tmp_path / "jobs", host)
+    job = jobs.wait(jobs.submit(clip, {**SETTINGS, "key_interval": 2}, stage="keys").id, 60)
+    before = jobs.key_path(job.id, 2).read_bytes()
+    host.hold_at = host.rendered
+    jobs.run_again(job.id, redo_frames=(2,))
+    assert host.waiting.wait(30)
+    jobs.skip(job.id)
+    done = jobs.wait(job.id, 60)
+    assert (done.state, done.key_frames, done.settings["key_mode"]) == ("done", (0, 2, 4), "uniform")
+    assert jobs.key_path(job.id, 2).read_bytes() == before
+    rendered = host.rendered
+    jobs.wait(jobs.run_again(job.id).id, 60)
+    assert host.rendered == rendered
+    jobs.close()
+
+
+def test_waiting_jobs_are_listed_in_their_order(tmp_path: Path, clip: Path) -> None:
+    host = PaintingHost(gate=threading.Event())
+    jobs = jobs_with(tmp_path / "jobs", host)
+    made = [jobs.submit(clip, SETTINGS, stage="first").id for _ in range(3)]
+    while jobs.get(made[0]).state != "running":
+        time.sleep(0.005)
+    assert [job.id for job in jobs.at_work()] == made
+    host.gate.set()  # type: ignore[union-attr]
+    jobs.wait(made[2], 60)
+    assert list(jobs.at_work()) == []
     jobs.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,65 +12,173 @@ import pytest
 pytest.importorskip("gradio", reason="the panel's packages are not installed (requirements/panel.txt)")
 
 import gradio as gr
+import numpy as np
 
 from rerender.errors import UserError
 from rerender.settings import schema
-from rerender.ui import panel
+from rerender.ui import panel, texts
 from rerender.ui.api import Access
+from rerender.ui.clip_view import ClipView
+from rerender.ui.clips import Clips
+from rerender.ui.frame_view import FrameView
 from rerender.ui.jobs import Jobs
+from rerender.ui.run_view import SHOWN, RunView
+from rerender.ui.status import project_label
+from rerender.ui.surroundings import Newest, Surroundings
 from tests.ui.test_jobs import SETTINGS, PaintingHost, clip, jobs_with  # noqa: F401  (clip is a fixture)
 
-
-def around(jobs: Jobs, tmp_path: Path, **access: Any) -> panel.Surroundings:
-    reach = Access(uploads=tmp_path / "uploads", folders=lambda: [tmp_path], **access)
-    return panel.Surroundings(lambda: jobs, reach, samplers=["Euler", "DPM++ 2M"], schedulers=["Automatic"])
+NAMES = [name for name, info in schema().items() if info.stage != "runtime"]
+PAGE = SimpleNamespace(session_hash="page")
 
 
-def handlers_for(surroundings: panel.Surroundings) -> Any:
-    names = [name for name, info in schema().items() if info.stage != "runtime"]
-    parts = SimpleNamespace(settings=dict.fromkeys(names))
-    return panel._Handlers(surroundings, parts)  # type: ignore[arg-type]
+def around(jobs: Jobs, tmp_path: Path, **more: Any) -> Surroundings:
+    reach = Access(uploads=tmp_path / "uploads", folders=lambda: [tmp_path], **more.pop("access", {}))
+    return Surroundings(lambda: jobs, reach, samplers=["Euler", "DPM++ 2M"], schedulers=["Automatic"], **more)
 
 
-def values_of(handlers: Any, **changes: Any) -> list[Any]:
+def views(surroundings: Surroundings) -> tuple[RunView, ClipView, FrameView]:
+    newest = Newest()
+    clips = ClipView(surroundings, Clips(), newest, NAMES)
+    return RunView(surroundings, clips, newest, publish=str), clips, FrameView(surroundings, clips, newest)
+
+
+def values_of(**changes: Any) -> list[Any]:
     wanted = {**{name: info.default for name, info in schema().items()}, **SETTINGS, **changes}
-    return [wanted[name] for name in handlers.names]
+    return [wanted[name] for name in NAMES]
 
 
-def test_every_setting_that_results_depend_on_has_a_control(tmp_path: Path) -> None:
+def inputs_of(path: str = "clip", job_id: str = "", **changes: Any) -> list[Any]:
+    """What the buttons get: file, path, job, format, styles, settings."""
+    return [None, path, job_id, "mp4", [], *values_of(**changes)]
+
+
+def as_shown(outputs: list[Any]) -> dict[str, Any]:
+    return dict(zip(SHOWN, outputs, strict=False))
+
+
+def finished(run: RunView, stage: str, **inputs: Any) -> dict[str, Any]:
+    """Press a button; the last value that each part of the page got."""
+    page: dict[str, Any] = {}
+    for outputs in run.starter(stage)(PAGE, *inputs_of(**inputs)):
+        shown = as_shown(outputs)
+        page.update({name: value for name, value in shown.items() if value != gr.update()})
+    return page
+
+
+def _ids_of_settings() -> set[str]:
+    return {f"rerender_{name}" for name in NAMES}
+
+
+@pytest.mark.parametrize("styles", [None, ["ink", "oil"]])
+def test_every_setting_that_results_depend_on_has_a_control(tmp_path: Path, styles: list[str] | None) -> None:
+    sent: list[Any] = []
+    surroundings = around(
+        jobs_with(tmp_path, PaintingHost()),
+        tmp_path,
+        styles=None if styles is None else lambda: styles,
+        send=None if styles is None else lambda button, picture: sent.append((button, picture)),
+    )
     with gr.Blocks() as page:
-        panel.build_panel(around(jobs_with(tmp_path, PaintingHost()), tmp_path), page=page)
+        panel.build_panel(surroundings, page=page)
     ids = [block.elem_id for block in page.blocks.values() if getattr(block, "elem_id", None)]
     assert len(ids) == len(set(ids))
-    expected = {f"rerender_{name}" for name, info in schema().items() if info.stage != "runtime"}
-    assert expected <= set(ids)
+    assert all(element.startswith("rerender_") for element in ids)
+    assert {f"rerender_{name}" for name in NAMES} <= set(ids)
+    assert {"rerender_generate", "rerender_interrupt", "rerender_skip", "rerender_restore"} <= set(ids)
+    assert len(sent) == (styles is not None)
+    # The webui keeps defaults by label: two settings of one label would get each other's.
+    labels = [block.label for block in page.blocks.values() if getattr(block, "elem_id", None) in _ids_of_settings()]
+    assert sorted(labels) == sorted(set(labels))
     for block in page.blocks.values():
         if isinstance(block, gr.Slider):
             assert block.minimum <= block.value <= block.maximum, block.label
 
 
 def test_button_shows_the_run_to_its_end_and_the_next_one_goes_on(tmp_path: Path, clip: Path) -> None:  # noqa: F811
-    host = PaintingHost()
-    jobs = jobs_with(tmp_path / "jobs", host)
-    handlers = handlers_for(around(jobs, tmp_path))
-    shown = list(handlers.starter("first")(None, "clip", "", "mp4", *values_of(handlers)))
-    job_id = shown[-1][0]
-    assert "done" in shown[-1][1]
-    assert [len(state[3]) for state in shown if isinstance(state[3], list)][-1] == 1
-    shown = list(handlers.starter("all")(None, "clip", job_id, "mp4", *values_of(handlers)))
-    assert shown[-1][0] == job_id
-    assert Path(shown[-1][4]).is_file()
-    restored = next(handlers.restore())
-    assert restored[0] == job_id
-    assert len(restored) == 6 + len(handlers.names)
-    assert dict(zip(handlers.names, restored[6:], strict=True))["key_interval"] == SETTINGS["key_interval"]
+    jobs = jobs_with(tmp_path / "jobs", PaintingHost())
+    run, _, _ = views(around(jobs, tmp_path))
+    page = finished(run, "first")
+    assert "done" in page["status"]
+    assert [caption for _, caption in page["gallery"]] == ["frame 0"]
+    page = finished(run, "all", job_id=page["job_id"])
+    assert [job.id for job in jobs.list()] == [page["job_id"]]
+    assert [caption for _, caption in page["gallery"]] == ["frame 0", "frame 4"]
+    assert Path(page["files"][0]).is_file()
+    folder = jobs.folder(page["job_id"])
+    (source,) = folder.glob("source-*.mp4")
+    assert str(source) in page["player"]
+    assert str(folder / "result.mp4") in page["player"]
+    jobs.close()
+
+
+def test_reload_brings_job_and_settings_back(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    jobs = jobs_with(tmp_path / "jobs", PaintingHost())
+    run, _, _ = views(around(jobs, tmp_path))
+    job_id = finished(run, "first", key_interval=3)["job_id"]
+    restored = next(run.restore(PAGE))
+    assert as_shown(restored)["job_id"] == job_id
+    assert restored[len(SHOWN)] == "mp4"
+    assert dict(zip(NAMES, restored[len(SHOWN) + 2 :], strict=True))["key_interval"] == 3
     jobs.close()
 
 
 def test_reload_without_any_job_leaves_the_page_as_it_is(tmp_path: Path) -> None:
-    handlers = handlers_for(around(jobs_with(tmp_path / "jobs", PaintingHost()), tmp_path))
-    (shown,) = handlers.restore()
-    assert shown == [gr.update()] * (6 + len(handlers.names))
+    run, _, _ = views(around(jobs_with(tmp_path / "jobs", PaintingHost()), tmp_path))
+    (shown,) = run.restore(PAGE)
+    assert shown == [gr.update()] * (len(SHOWN) + 2 + len(NAMES))
+
+
+def test_former_project_goes_on_without_naming_its_clip(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    jobs = jobs_with(tmp_path / "jobs", PaintingHost())
+    run, _, _ = views(around(jobs, tmp_path))
+    first = finished(run, "first")["job_id"]
+    (label,) = run.projects()[1:]
+    assert label == project_label(jobs.get(first))
+    *_, opened = run.open(PAGE, label)
+    assert opened[-2:] == [None, ""]
+    assert finished(run, "keys", path="", job_id=first)["job_id"] == first
+    (blank,) = run.open(PAGE, texts.NEW_PROJECT)
+    assert as_shown(blank)["job_id"] == ""
+    assert finished(run, "first", job_id="")["job_id"] != first
+    jobs.close()
+
+
+def test_page_that_shows_another_job_stops_watching_the_first(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    import threading
+
+    gate = threading.Event()
+    jobs = jobs_with(tmp_path / "jobs", PaintingHost(gate))
+    run, _, _ = views(around(jobs, tmp_path))
+    watching = run.starter("keys")(PAGE, *inputs_of())
+    next(watching)
+    list(run.open(PAGE, texts.NEW_PROJECT))
+    assert len(list(watching)) <= 1
+    gate.set()
+    jobs.close()
+
+
+def test_drawn_seed_is_kept_but_by_the_first_stage(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    jobs = jobs_with(tmp_path / "jobs", PaintingHost())
+    run, _, _ = views(around(jobs, tmp_path))
+    job_id = finished(run, "first", seed=-1)["job_id"]
+    drawn = jobs.get(job_id).settings["seed"]
+    finished(run, "keys", job_id=job_id, seed=-1)
+    assert jobs.get(job_id).settings["seed"] == drawn == run.recycle(job_id)
+    finished(run, "first", job_id=job_id, seed=-1)
+    assert jobs.get(job_id).settings["seed"] != drawn
+    jobs.close()
+
+
+def test_styles_reach_the_host(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    jobs = jobs_with(tmp_path / "jobs", PaintingHost())
+    run, _, _ = views(around(jobs, tmp_path, styles=lambda: ["ink", "oil"]))
+    inputs = inputs_of()
+    inputs[4] = ["ink"]
+    list(run.starter("first")(PAGE, *inputs))
+    (job,) = jobs.list()
+    assert job.options == {"styles": ["ink"]}
+    assert next(run.restore(PAGE))[len(SHOWN) + 1] == ["ink"]
+    jobs.close()
 
 
 @pytest.mark.parametrize(
@@ -88,9 +197,8 @@ def test_mistakes_are_shown_and_nothing_starts(
     words: str,
 ) -> None:
     jobs = jobs_with(tmp_path / "jobs", PaintingHost())
-    handlers = handlers_for(around(jobs, tmp_path))
-    (shown,) = handlers.starter("all")(None, path, "", "mp4", *values_of(handlers, **changes))
-    assert words in shown[1]
+    run, _, _ = views(around(jobs, tmp_path))
+    assert words in finished(run, "all", path=path, **changes)["status"]
     assert jobs.list() == []
 
 
@@ -99,6 +207,31 @@ def test_unsupported_host_is_told_before_anything_starts(tmp_path: Path, clip: P
         raise UserError("Forge <b>.")
 
     jobs = jobs_with(tmp_path / "jobs", PaintingHost())
-    handlers = handlers_for(around(jobs, tmp_path, check_host=refuse))
-    (shown,) = handlers.starter("all")(None, "clip", "", "mp4", *values_of(handlers))
-    assert "Forge &lt;b&gt;." in shown[1]
+    run, _, _ = views(around(jobs, tmp_path, access={"check_host": refuse}))
+    assert "Forge &lt;b&gt;." in finished(run, "all")["status"]
+    assert jobs.list() == []
+
+
+def test_selected_key_frame_is_compared_with_its_source(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    jobs = jobs_with(tmp_path / "jobs", PaintingHost())
+    run, _, frames = views(around(jobs, tmp_path))
+    asked = [None, "clip", "", *values_of()]
+    comparison, picture = frames.select(PAGE, 4, *asked)
+    assert ("not rendered yet" in comparison, picture) == (True, None)
+    job_id = finished(run, "keys")["job_id"]
+    assert frames.pick(job_id, SimpleNamespace(index=1)) == 4
+    comparison, picture = frames.select(PAGE, 4, None, "clip", job_id, *values_of())
+    assert "<rerender-wipe" in comparison
+    assert np.array_equal(np.asarray(picture), np.asarray(255 - np.asarray(_frame(clip, 4))))
+    assert "Select a rendered key frame" in frames.inspect(job_id, 3)
+    sheet = frames.inspect(job_id, 4)
+    assert sheet.count("<figure") >= 4
+    with zipfile.ZipFile(run.zip_keys(job_id)[-1]) as archive:
+        assert archive.namelist() == ["000000.png", "000004.png"]
+    jobs.close()
+
+
+def _frame(folder: Path, number: int) -> Any:
+    from PIL import Image
+
+    return Image.open(folder / f"{number:04d}.png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,22 @@ class Inside:
     """Use it as a context manager; then `inside("same_as_plain", sampler="Euler")` returns that check's result.
 
     Args:
-        data: an empty folder for settings, models and results.
+        data: a folder for settings, models and results.
         flags: further flags of the webui.
         extensions: folders of other extensions.
+        options: of the settings file.
     """
 
-    def __init__(self, webui: Path, data: Path, flags: Sequence[str] = (), extensions: Sequence[Path] = ()) -> None:
-        make_data_folder(data, extensions)
+    def __init__(
+        self,
+        webui: Path,
+        data: Path,
+        flags: Sequence[str] = (),
+        *,
+        extensions: Sequence[Path] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        make_data_folder(data, extensions, options)
         self.data, self._log = data, data / "log.txt"
         reading, writing = os.pipe()
         self._answers = os.fdopen(reading)

@@ -32,9 +32,10 @@ def make_data_folder(data: Path, extensions: Iterable[Path] = (), options: Mappi
     """What `--data-dir` may name: this repository and others as extensions, the demo checkpoint, settings.
 
     Args:
-        data: an empty folder.
+        data: a folder; it may have models in it already.
+        options: of the settings file.
     """
-    (data / "extensions").mkdir()
+    (data / "extensions").mkdir(parents=True)
     (data / "extensions" / "renamed-by-the-user").symlink_to(ROOT)
     for extension in extensions:
         (data / "extensions" / extension.name).symlink_to(extension.resolve())
@@ -43,12 +44,16 @@ def make_data_folder(data: Path, extensions: Iterable[Path] = (), options: Mappi
 
 
 def place_checkpoint(folder: Path) -> None:
-    """The demo checkpoint with its configuration, which has to name the tokeniser's folder in full for the webui."""
-    folder.mkdir(parents=True)
+    """The demo checkpoint."""
+    folder.mkdir(parents=True, exist_ok=True)
     source = ROOT / "models"
     (folder / f"{CHECKPOINT}.safetensors").symlink_to(source / f"{CHECKPOINT}.safetensors")
     config = (source / f"{CHECKPOINT}.yaml").read_text(encoding="utf-8")
-    named = f"version: {CHECKPOINT}-clip"
+    (folder / f"{CHECKPOINT}.yaml").write_text(with_full_path(config, source, CHECKPOINT), encoding="utf-8")
+
+
+def with_full_path(config: str, folder: Path, name: str) -> str:
+    """A checkpoint's configuration with the tokeniser's folder named in full, as the webui wants it."""
+    named = f"version: {name}-clip"
     assert named in config
-    config = config.replace(named, f"version: {json.dumps(str(source / f'{CHECKPOINT}-clip'))}")
-    (folder / f"{CHECKPOINT}.yaml").write_text(config, encoding="utf-8")
+    return config.replace(named, f"version: {json.dumps(str(folder / f'{name}-clip'))}")

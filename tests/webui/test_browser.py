@@ -64,7 +64,6 @@ def fill_in(page: Any, clip: Path) -> None:
         set_number(page, name, value)
     page.locator("#rerender_section_source").get_by_text("Source").first.click()
     set_number(page, "short_side", 128)
-    page.locator("#rerender_section_key_frames").get_by_text("Key frames").first.click()
     set_number(page, "key_interval", 2)
     page.locator("#rerender_video input[type=file]").set_input_files(clip)
     page.locator("div.block#rerender_facts", has_text="128×128, 5 frames").wait_for()
@@ -78,7 +77,7 @@ def test_a_run_in_the_tab(page: Any, server: Any, clip_file: Path) -> None:
     assert page.locator("#rerender_gallery img").count() >= 1
 
     page.locator("#rerender_run_keys").click()
-    wait_for_status(page, "keys: 1.")
+    wait_for_status(page, "Key frames: 1.")
     page.locator("#rerender_interrupt").click()
     wait_for_status(page, "interrupted")
 
@@ -88,7 +87,8 @@ def test_a_run_in_the_tab(page: Any, server: Any, clip_file: Path) -> None:
     wait_for_status(page, "running")
     assert page.locator("#rerender_prompt textarea").input_value() == "an oil painting of a face"
     wait_for_status(page, "done")
-    page.locator("#rerender_result video").wait_for()
+    page.locator("#rerender_results button", has_text="Result").first.click()
+    page.locator("#rerender_result video").first.wait_for()
     assert page.locator("#rerender_gallery img").count() >= 3
 
     jobs = server.call("/rerender/v1/jobs")[1]

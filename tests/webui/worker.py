@@ -1,12 +1,13 @@
 """Runs inside the webui's own Python: `worker.py WEBUI DESCRIPTOR [FLAG ...]` starts it as a library.
 
 It answers checks asked for on standard input, one JSON object a line: {"check": name, "arguments": {...}} →
-{"result": ...} or {"error": traceback}. The webui prints to standard output as it likes, so answers go to the pipe
-DESCRIPTOR.
+{"result": ...} or {"error": traceback}. A check is a function of checks.py, or of another module of this folder as
+"module.function". The webui prints to standard output as it likes, so answers go to the pipe DESCRIPTOR.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -41,13 +42,13 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    from tests.webui import checks
-
     print(json.dumps({"result": "ready"}), file=answers, flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
         try:
-            answer = {"result": getattr(checks, asked["check"])(**asked["arguments"])}
+            module, _, name = asked["check"].rpartition(".")
+            checks = importlib.import_module(f"tests.webui.{module or 'checks'}")
+            answer = {"result": getattr(checks, name)(**asked["arguments"])}
         except BaseException:
             answer = {"error": traceback.format_exc()}
         print(json.dumps(answer), file=answers, flush=True)

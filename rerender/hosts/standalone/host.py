@@ -150,7 +150,7 @@ class StandaloneHost:
             plan = self._plan(request, sampler, schedule, source)
             denoiser = self._denoiser(sampler, cond, uncond, request.cfg_scale, cancelled)
             x = x0 * plan.signal + start_noise * plan.noise
-            latent = self._sample(plan, denoiser, x, attach, on_step)
+            latent = self._sample(plan, denoiser, x, x0, attach, on_step)
         if not bool(torch.isfinite(latent).all()):
             raise RerenderError(
                 "the U-Net returned values that are no numbers", hint="Try full precision (precision fp32)."
@@ -158,7 +158,13 @@ class StandaloneHost:
         return Rendered(_to_picture(self.decode(latent)), latent)
 
     def _sample(
-        self, plan: _Plan, denoiser: CFGDenoiser, x: torch.Tensor, attach: Attach | None, on_step: OnStep | None
+        self,
+        plan: _Plan,
+        denoiser: CFGDenoiser,
+        x: torch.Tensor,
+        init_latent: torch.Tensor,
+        attach: Attach | None,
+        on_step: OnStep | None,
     ) -> torch.Tensor:
         sampling = Sampling(
             denoiser=denoiser,
@@ -167,6 +173,7 @@ class StandaloneHost:
             calls=plan.calls,
             unet=self._model.unet,
             multistep=plan.sampler.multistep,
+            init_latent=init_latent,
         )
 
         def callback(info: dict[str, Any]) -> None:

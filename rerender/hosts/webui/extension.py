@@ -118,4 +118,14 @@ def surroundings() -> Surroundings:
         samplers=[sampler.name for sampler in sd_samplers.visible_samplers() if sampler.name != "DPM adaptive"],
         schedulers=[scheduler.label for scheduler in sd_schedulers.schedulers],
         paths_allowed=not shared.cmd_opts.hide_ui_dir_config,
+        styles=lambda: list(shared.prompt_styles.styles),
+        send=_send_to_img2img,
     )
+
+
+def _send_to_img2img(button: Any, picture: Any) -> None:
+    """Let the webui itself connect the button, as it does for its own tabs, once all of them are built."""
+    from modules import infotext_utils
+
+    binding = infotext_utils.ParamBinding(paste_button=button, tabname="img2img", source_image_component=picture)
+    infotext_utils.register_paste_params_button(binding)

@@ -125,8 +125,13 @@ def _process(p: Any) -> Any:
     shared.state.job_count = max(shared.state.job_count, shared.state.job_no + 1)
     try:
         return processing.process_images(p)
-    except devices.NansException as error:
-        raise RerenderError(str(error)) from error
+    except BaseException as error:
+        # Broken off, it has not told the scripts that it is over: ControlNet would stay on the U-Net.
+        if p.scripts is not None:
+            p.scripts.postprocess(p, processing.Processed(p, []))
+        if isinstance(error, devices.NansException):
+            raise RerenderError(str(error)) from error
+        raise
 
 
 def _stopped() -> bool:

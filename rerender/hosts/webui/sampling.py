@@ -10,6 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -53,7 +54,7 @@ def hooked_sampling(
     def sample(*args: Any, **kwargs: Any) -> Any:
         if initial_latent is not None:
             p.init_latent = initial_latent.to(p.init_latent)
-        with _wrapped_function(p.sampler, attach, on_step, cancelled):
+        with _wrapped_function(p, attach, on_step, cancelled):
             record.latent = original(*args, **kwargs)
         return record.latent
 
@@ -70,14 +71,16 @@ def hooked_sampling(
 
 @contextmanager
 def _wrapped_function(
-    sampler: Any, attach: Attach | None, on_step: OnStep | None, cancelled: Callable[[], bool] | None
+    p: Any, attach: Attach | None, on_step: OnStep | None, cancelled: Callable[[], bool] | None
 ) -> Iterator[None]:
+    sampler = p.sampler
     function = sampler.func
 
     @functools.wraps(function)  # the webui reads the signature to see which arguments to give
     def run(model: torch.nn.Module, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         try:
             sampling = describe(sampler, function, model, x, args, kwargs)
+            sampling = replace(sampling, init_latent=getattr(p, "init_latent", None))
             with _watched(sampling, on_step, cancelled), attach(sampling) if attach is not None else nullcontext():
                 return function(model, x, *args, **kwargs)
         except sd_samplers_common.InterruptedException as stop:

@@ -18,9 +18,10 @@ from rerender.events import Event
 from rerender.hosts.webui.controlnet import check_units
 from rerender.hosts.webui.host import WebuiHost
 from rerender.hosts.webui.session import stop_asked
-from rerender.settings import SECTIONS, Settings, make_settings, schema
+from rerender.settings import Settings, make_settings, schema
 from rerender.ui.api import Access, error_response
-from rerender.ui.controls import sections_in_accordions
+from rerender.ui.controls import Maker, left_out
+from rerender.ui.groups import constraint_groups, further_groups, key_frame_group
 from rerender.ui.places import safe_name
 
 TITLE = "Rerender A Video"
@@ -48,7 +49,11 @@ class RerenderScript(scripts.Script):
         file = gr.File(label="Video", file_types=["video", ".gif"], elem_id="rerender_script_video")
         path = gr.Textbox(label="Or a path on the server", elem_id="rerender_script_path")
         stage = gr.Radio(list(_STAGES), value="1st key frame", label="Run", elem_id="rerender_script_stage")
-        made = sections_in_accordions(SECTIONS, without=_OF_THE_TAB, prefix="rerender_script")
+        maker = Maker(prefix="rerender_script", without=left_out(_OF_THE_TAB))
+        key_frame_group(maker)
+        constraint_groups(maker)
+        further_groups(maker)
+        made = maker.in_order()
         self.infotext_fields = [(component, _infotext_name(name)) for name, component in made.items()]
         self.paste_field_names = [_infotext_name(name) for name in made]
         return [file, path, stage, *made.values()]
@@ -79,17 +84,13 @@ class RerenderScript(scripts.Script):
         if args and isinstance(args[0], dict):
             values = dict(args[0])
             return _video(None, str(values.pop("video", ""))), str(values.pop("stage", "all")), values
-        names = [name for section in SECTIONS for name in _names_of(section)]
+        names = [name for name in schema() if name not in left_out(_OF_THE_TAB)]
         if len(args) != 3 + len(names):
             raise UserError(
                 f"The script {TITLE!r} takes {3 + len(names)} values, not {len(args)}.",
                 hint='By API give one dict: [{"video": ..., "stage": ..., settings ...}].',
             )
         return _video(args[0], args[1]), _STAGES.get(args[2], args[2]), dict(zip(names, args[3:], strict=True))
-
-
-def _names_of(section: str) -> list[str]:
-    return [info.name for info in schema().values() if info.section == section and info.name not in _OF_THE_TAB]
 
 
 def _infotext_name(name: str) -> str:

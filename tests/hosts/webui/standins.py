@@ -168,6 +168,8 @@ class Webui:
         self.calls: list[tuple[torch.Tensor, float]] = []
         self.noise: Any = None
         self.options_seen: list[dict[str, Any]] = []
+        self.told_the_end = 0
+        self.runner = SimpleNamespace(inputs=[None], alwayson_scripts=[], postprocess=self.tell_the_end)
         self.unet = torch.nn.Module()
         self.unet.attn1 = CrossAttention(1, 1)
         self.unet.forward = lambda x: 0.5 * x  # type: ignore[method-assign,assignment]
@@ -204,7 +206,7 @@ class Webui:
             "rng": _module(),
             "sd_unet": _module(get_unet_option=lambda: None),
             "sd_vae": _module(get_loaded_vae_name=lambda: None, get_loaded_vae_hash=lambda: None),
-            "scripts": _module(scripts_img2img=SimpleNamespace(inputs=[None], alwayson_scripts=[])),
+            "scripts": _module(scripts_img2img=self.runner),
             "sd_samplers": _module(
                 all_samplers=known,
                 get_sampler_and_scheduler=lambda name, schedule: (name if name in self.samplers else "euler", schedule),
@@ -213,6 +215,7 @@ class Webui:
             "processing": _module(
                 StableDiffusionProcessingImg2Img=lambda **fields: Processing(self, **fields),
                 process_images=self.process_images,
+                Processed=lambda p, images: SimpleNamespace(images=images),
             ),
         }
 
@@ -223,7 +226,13 @@ class Webui:
         latent = p.sample()
         value = int(latent.mean().mul(40).add(128).clamp(0, 255))
         picture = Image.fromarray(np.full((16, 16, 3), value, np.uint8))
-        return SimpleNamespace(images=[picture], index_of_first_image=0, infotexts=["text"])
+        found = SimpleNamespace(images=[picture], index_of_first_image=0, infotexts=["text"])
+        p.scripts.postprocess(p, found)
+        return found
+
+    def tell_the_end(self, p: Any, processed: Any) -> None:
+        """What always-on scripts clean up after."""
+        self.told_the_end += 1
 
 
 def _module(**attributes: Any) -> ModuleType:

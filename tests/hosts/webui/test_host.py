@@ -131,6 +131,7 @@ def test_rendering_leaves_no_trace(webui: Webui, ending: str) -> None:
     webui.shared.state.interrupted = False
     assert state_of(webui) == before
     assert len(webui.calls) == {"normal": 5, "cancelled": 0}.get(ending, 1)
+    assert webui.told_the_end == 1
     assert host._template.__dict__.get("sample") is None
 
 

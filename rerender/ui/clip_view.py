@@ -1,0 +1,187 @@
+"""The clip that is chosen: its facts, and the strip of key frames that a run would render."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from rerender.errors import Interrupted, RerenderError, UserError
+from rerender.files import replacing
+from rerender.planning import Plan
+from rerender.settings import Settings, make_settings
+from rerender.ui import texts
+from rerender.ui.clips import Clips
+from rerender.ui.places import safe_name
+from rerender.ui.status import error_html
+from rerender.ui.strip import Edit, edited_keys, empty_strip, listed, strip_html
+from rerender.ui.surroundings import Newest, Surroundings
+from rerender.video.probe import VideoInfo
+
+SETTLE_SECONDS = 0.25
+"""A slider that moves asks many times; only a question that stands this long is answered."""
+REDRAW_SECONDS = 0.4
+
+
+class ClipView:
+    """Handlers about the clip.
+
+    Args:
+        names: of the settings whose values the handlers get, in order.
+    """
+
+    def __init__(self, around: Surroundings, clips: Clips, newest: Newest, names: Sequence[str]) -> None:
+        self.around, self.clips, self.newest, self.names = around, clips, newest, list(names)
+
+    def video(self, file: Any, path: str, job_id: str) -> Path | None:
+        """The clip that is chosen: an upload, a path, or that of the project.
+
+        Raises:
+            UserError: a path that may not be named.
+        """
+        access = self.around.access
+        if file is not None:
+            return _kept_upload(Path(file.name), access.uploads)
+        if path and path.strip():
+            return access.video(path.strip().strip('"'))
+        jobs = self.around.jobs()
+        known = next((job for job in jobs.list() if job.id == job_id), None)
+        return Path(known.video) if known is not None and Path(known.video).exists() else None
+
+    def settings(self, values: Sequence[Any]) -> Settings:
+        """The settings on the page.
+
+        Raises:
+            UserError: a value that is refused, or a mask that may not be named.
+        """
+        return make_settings(self.around.access.settings(dict(zip(self.names, values, strict=True))))
+
+    def plan(self, file: Any, path: str, job_id: str, values: Sequence[Any]) -> Plan:
+        """What a run would do.
+
+        Raises:
+            UserError: no clip is chosen, or something does not fit it.
+        """
+        video = self.video(file, path, job_id)
+        if video is None:
+            raise UserError("No video is chosen.", hint="Upload one, or name a path on the server.")
+        return self.clips.plan(video, self.settings(values), lambda: False)
+
+    def show(self, request: gr.Request, file: Any, path: str, job_id: str, *values: Any) -> Iterator[list[Any]]:
+        """Facts, strip and the slider of frames; the strip fills as pictures are decoded."""
+        outdated = self.newest.claim(request, "strip")
+        nothing = [gr.update(), gr.update(), gr.update()]
+        yield nothing
+        time.sleep(SETTLE_SECONDS)
+        if outdated():
+            return
+        try:
+            video = self.video(file, path, job_id)
+            if video is None:
+                yield ["", empty_strip(), gr.update()]
+                return
+            info = self.clips.info(video)
+            slider = gr.update(maximum=max(1, info.frames - 1))
+            yield [facts_html(info), gr.update(), slider]
+            for strip in self._strips(video, self.settings(values), outdated):
+                yield [gr.update(), strip, gr.update()]
+        except Interrupted:
+            return
+        except RerenderError as error:
+            yield [gr.update(), error_html(error.message, error.hint), gr.update()]
+
+    def _strips(self, video: Path, settings: Settings, outdated: Callable[[], bool]) -> Iterator[str]:
+        if not self.clips.is_known(video, settings):
+            quick = self.clips.quick_plan(video, settings)
+            if quick is None:
+                yield empty_strip(texts.LOOKING)
+            else:
+                yield from self._filling(quick, outdated, busy=True)
+        yield from self._filling(self.clips.plan(video, settings, outdated), outdated)
+
+    def _filling(self, plan: Plan, outdated: Callable[[], bool], *, busy: bool = False) -> Iterator[str]:
+        pictures: dict[int, str] = {}
+        drawn = time.monotonic()
+        for frame, picture in self.clips.thumbnails(plan, plan.keys):
+            if outdated():
+                raise Interrupted
+            pictures[frame] = picture
+            if time.monotonic() - drawn > REDRAW_SECONDS:
+                drawn = time.monotonic()
+                yield strip_html(plan, pictures, busy=busy)
+        yield strip_html(plan, pictures, busy=busy)
+
+    def look_at(self, request: gr.Request, frame: float, file: Any, path: str, job_id: str, *values: Any) -> str:
+        """A picture of the frame under the slider."""
+        outdated = self.newest.claim(request, "frame")
+        time.sleep(SETTLE_SECONDS / 2)
+        if outdated():
+            return gr.update()
+        try:
+            plan = self.plan(file, path, job_id, values)
+            frame = min(max(0, int(frame or 0)), plan.info.frames - 1)
+            (found,) = self.clips.thumbnails(plan, [frame])
+        except RerenderError:
+            return ""
+        return f'<figure class="rerender-look"><img src="{found[1]}" alt=""><figcaption>{frame}</figcaption></figure>'
+
+    def editor(self, edit: Edit) -> Callable[..., list[Any]]:
+        """The handler of a button that edits the strip."""
+
+        def change(selected: float, frame: float, mode: str, file: Any, path: str, job_id: str, *values: Any) -> Any:
+            """Returns key_mode, key_frames, the mode to go back to, a message, the selected frame."""
+            try:
+                plan = self.plan(file, path, job_id, values)
+            except RerenderError as error:
+                return [gr.update(), gr.update(), gr.update(), error_html(error.message, error.hint), gr.update()]
+            former = self.settings(values).key_mode
+            chosen, target = int(selected or 0), int(frame or 0)
+            keys = edited_keys(plan, edit, selected=chosen, frame=target)
+            return [
+                "listed",
+                listed(keys),
+                mode if former == "listed" else former,
+                _message(plan, edit, chosen),
+                gr.update() if edit == "remove" else target,
+            ]
+
+        return change
+
+    def automatic(self, mode: str) -> list[Any]:
+        """Let the program choose key frames again. Returns key_mode, key_frames, a message."""
+        return [mode or "uniform", "", ""]
+
+
+def facts_html(info: VideoInfo) -> str:
+    """Size, length, rate and sound of a clip."""
+    rate = float(info.rate)
+    facts = [
+        f"{info.width}×{info.height}, {info.frames} frames",
+        f"{float(info.duration):.1f} s at {rate:.4g} frames a second",
+        *(["uneven frame rate"] if info.is_variable else []),
+        "with sound" if info.audio else "no sound",
+    ]
+    return '<div class="rerender-clip">' + "".join(f"<span>{fact}</span>" for fact in facts) + "</div>"
+
+
+def _message(plan: Plan, edit: Edit, selected: int) -> str:
+    if edit == "add":
+        return ""
+    if selected not in plan.keys:
+        return error_html(f"Frame {selected} is no key frame.", "Select one in the strip.")
+    if any(selected in (shot[0], shot[-1]) for shot in plan.shots):
+        return f'<div class="rerender-note">{texts.STAYS.format(frame=selected)}</div>'
+    return ""
+
+
+def _kept_upload(uploaded: Path, uploads: Path) -> Path:
+    """A copy of gradio's temporary file: a job must survive a restart. Its folder's name is the content's hash."""
+    kept = uploads / uploaded.parent.name[:16] / safe_name(uploaded.name)
+    if not kept.exists():
+        with replacing(kept) as temporary:
+            shutil.copyfile(uploaded, temporary)
+    return kept

@@ -1,0 +1,70 @@
+"""The key frame that is selected: beside its source, and what it was made from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from rerender.errors import RerenderError
+from rerender.files import read_picture
+from rerender.ui import texts
+from rerender.ui.clip_view import ClipView
+from rerender.ui.compare import empty_html, sheet_html, still_html, wipe_html
+from rerender.ui.places import Missing
+from rerender.ui.status import error_html
+from rerender.ui.surroundings import Newest, Surroundings
+
+
+class FrameView:
+    """Handlers about the selected key frame."""
+
+    def __init__(self, around: Surroundings, clip: ClipView, newest: Newest) -> None:
+        self.around, self.clip, self.newest = around, clip, newest
+
+    def pick(self, job_id: str, event: gr.SelectData) -> Any:
+        """The frame number of a picture in the gallery."""
+        frames = self.around.jobs().get(job_id).key_frames if job_id else ()
+        return frames[event.index] if event.index < len(frames) else gr.update()
+
+    def select(self, request: gr.Request, frame: float, file: Any, path: str, job_id: str, *values: Any) -> list[Any]:
+        """The comparison, and the picture that can be sent on."""
+        number = int(frame or 0)
+        result = self._result(job_id, number)
+        try:
+            plan = self.clip.plan(file, path, job_id, values)
+            source = self.clip.clips.frame(plan, min(max(0, number), plan.info.frames - 1))
+        except RerenderError:
+            source = None
+        return [_comparison(source, result, number), None if result is None else Image.fromarray(result)]
+
+    def inspect(self, job_id: str, frame: float) -> str:
+        """Flow, occlusion masks and fusion target of a key frame."""
+        number = int(frame or 0)
+        if self._result(job_id, number) is None:
+            return empty_html(texts.NO_INSPECTION)
+        try:
+            from rerender.inspection import caption, inspect_key_frame
+
+            pictures = inspect_key_frame(self.around.jobs().folder(job_id) / "project", number)
+            return sheet_html({caption(name): picture for name, picture in pictures.items()})
+        except RerenderError as error:
+            return error_html(error.message, error.hint)
+
+    def _result(self, job_id: str, frame: int) -> np.ndarray | None:
+        try:
+            return read_picture(self.around.jobs().key_path(job_id, frame))
+        except (Missing, RerenderError):
+            return None
+
+
+def _comparison(source: np.ndarray | None, result: np.ndarray | None, frame: int) -> str:
+    if source is None and result is None:
+        return empty_html(texts.NO_KEYS)
+    if source is None or result is None:
+        only = result if source is None else source
+        assert only is not None
+        return still_html(only, f"frame {frame}" + ("" if source is None else ", not rendered yet"))
+    return wipe_html(source, result, f"frame {frame}")
