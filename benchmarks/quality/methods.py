@@ -33,7 +33,7 @@ COMMON: dict[str, Any] = {
 
 def per_frame() -> dict[str, Any]:
     """Img2img on each frame with one fixed seed and no constraint: what the webui's batch tab does."""
-    switches = ("attention", "shape_fusion", "pixel_fusion", "color_adain")
+    switches = ("attention", "shape_fusion", "pixel_fusion", "color_adain", "detail_fusion")
     return {"key_interval": 1, **dict.fromkeys(switches, False)}
 
 
@@ -45,6 +45,7 @@ def two_pass(strength: float = STRENGTH) -> dict[str, Any]:
     """
     return {
         "passes": "two_pass",
+        "detail_fusion": False,
         "reanchor_below": 0.0,
         "shape_fusion": _running(0.1, strength) > 0,
         "shape_end": _running(0.1, strength),
