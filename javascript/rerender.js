@@ -179,7 +179,7 @@
         if (event.target === selectedFrame()) document.querySelectorAll("rerender-strip").forEach((strip) => strip.mark());
     });
     // Gradio sets the number by itself when a picture of the gallery is clicked, without an event.
-    setInterval(() => document.querySelectorAll("rerender-strip").forEach((strip) => strip.mark()), 700);
+    setInterval(() => document.querySelectorAll("rerender-strip").forEach((strip) => strip.mark()), 300);
 
     // After the page was loaded anew, the tab shows the job that runs, or the newest one, again: the button is pressed
     // as soon as it is there and gradio listens to it, which takes a moment longer than onUiLoaded. Alone, the page's

@@ -34,10 +34,10 @@ _TITLES = {"attention": "Cross-frame attention", "color_adain": "Colour AdaIN"}
 def constraint_groups(maker: Maker) -> None:
     """The four constraints, each a switch with its range; the rest is folded away."""
     gr.HTML(f'<div class="rerender-title">{texts.CONSTRAINTS}</div>')
-    for pair in (CONSTRAINTS[:2], CONSTRAINTS[2:]):
-        with gr.Row(equal_height=False, elem_classes="rerender-pair"):
-            for constraint in pair:
-                with gr.Column(min_width=230):
+    with gr.Row(equal_height=False, elem_classes="rerender-pair"):
+        for column in (CONSTRAINTS[:2], CONSTRAINTS[2:]):
+            with gr.Column(min_width=230):
+                for constraint in column:
                     _constraint(maker, constraint)
     _folded(maker, "References", "References")
 

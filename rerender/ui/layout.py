@@ -111,22 +111,23 @@ def _clip(parts: Parts, around: Surroundings) -> None:
 
 
 def _strip(parts: Parts, maker: Maker) -> None:
-    gr.HTML(f'<div class="rerender-title">{texts.STRIP}</div>')
-    parts.at["strip"] = gr.HTML(empty_strip(), elem_id="rerender_strip")
-    parts.at["automatic_mode"] = gr.State("uniform")
-    with gr.Accordion(texts.EDIT_STRIP, open=False, elem_id="rerender_edit_strip"):
-        with gr.Row():
-            parts.at["frame"] = gr.Slider(
-                0, 1, value=0, step=1, label=texts.FRAME, info=texts.FRAME_INFO, elem_id="rerender_frame"
-            )
-            parts.at["look"] = gr.HTML("", elem_id="rerender_frame_picture")
-        with gr.Row():
-            for label, name in ((texts.ADD, "add"), (texts.MOVE, "move"), (texts.REMOVE, "remove")):
-                parts.buttons[name] = gr.Button(label, size="sm", min_width=100, elem_id=f"rerender_key_{name}")
-            parts.buttons["automatic"] = gr.Button(
-                texts.AUTOMATIC, size="sm", min_width=100, elem_id="rerender_key_automatic"
-            )
-        parts.at["strip_message"] = gr.HTML("", elem_id="rerender_strip_message")
+    with gr.Column(elem_id="rerender_strip_area"):
+        gr.HTML(f'<div class="rerender-title">{texts.STRIP}</div>')
+        parts.at["strip"] = gr.HTML(empty_strip(), elem_id="rerender_strip")
+        parts.at["automatic_mode"] = gr.State("uniform")
+        with gr.Accordion(texts.EDIT_STRIP, open=False, elem_id="rerender_edit_strip"):
+            with gr.Row():
+                parts.at["frame"] = gr.Slider(
+                    0, 1, value=0, step=1, label=texts.FRAME, info=texts.FRAME_INFO, elem_id="rerender_frame"
+                )
+                parts.at["look"] = gr.HTML("", elem_id="rerender_frame_picture")
+            with gr.Row():
+                for label, name in ((texts.ADD, "add"), (texts.MOVE, "move"), (texts.REMOVE, "remove")):
+                    parts.buttons[name] = gr.Button(label, size="sm", min_width=100, elem_id=f"rerender_key_{name}")
+                parts.buttons["automatic"] = gr.Button(
+                    texts.AUTOMATIC, size="sm", min_width=100, elem_id="rerender_key_automatic"
+                )
+            parts.at["strip_message"] = gr.HTML("", elem_id="rerender_strip_message")
     key_frame_group(maker)
 
 

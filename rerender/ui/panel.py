@@ -78,7 +78,8 @@ def _wire_clip(parts: Parts, clip: ClipView) -> None:
 
 
 def _wire_frames(parts: Parts, frames: FrameView) -> None:
-    parts["selected"].change(**_selecting(parts, frames))
+    for changed in ("selected", "job_id"):
+        parts[changed].change(**_selecting(parts, frames))
     parts["gallery"].select(frames.pick, inputs=[parts["job_id"]], outputs=[parts["selected"]], show_progress="hidden")
     parts.buttons["inspect"].click(frames.inspect, inputs=parts.of("job_id", "selected"), outputs=[parts["inspection"]])
 

@@ -18,12 +18,20 @@ _WIDE = "\n.gradio-container { max-width: 1700px !important; }\n"
 logger = logging.getLogger(__name__)
 
 
-def make_app(checkpoint: Path, root: Path, *, vae: Path | None = None, lora_dir: Path | None = None) -> Any:
+def make_app(
+    checkpoint: Path,
+    root: Path,
+    *,
+    vae: Path | None = None,
+    lora_dir: Path | None = None,
+    one_process: bool = False,
+) -> Any:
     """The FastAPI application: the panel at /, the API at /rerender/v1.
 
     Args:
         checkpoint: opened when the first key frame is rendered.
         root: folder of jobs and uploads.
+        one_process: propagate without worker processes.
 
     Raises:
         UserError: gradio 3.41 is not installed, or the checkpoint does not exist.
@@ -41,7 +49,7 @@ def make_app(checkpoint: Path, root: Path, *, vae: Path | None = None, lora_dir:
 
     if not checkpoint.is_file():
         raise UserError(f"The checkpoint {checkpoint} does not exist.", hint="Check the path.")
-    jobs = Jobs(root / "jobs", _opener(checkpoint, vae, lora_dir))
+    jobs = Jobs(root / "jobs", _opener(checkpoint, vae, lora_dir), one_process=one_process)
     # Whoever serves the page on this machine may name any file of it: the page is only served to this machine.
     access = Access(uploads=root / "uploads", folders=lambda: [Path.home(), Path.cwd()])
     around = Surroundings(
@@ -66,13 +74,15 @@ def _asset(name: str) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def serve(checkpoint: Path, root: Path, *, port: int = 7861, **paths: Path | None) -> None:
+def serve(
+    checkpoint: Path, root: Path, *, port: int = 7861, vae: Path | None = None, lora_dir: Path | None = None
+) -> None:
     """Serve the page on this machine until it is stopped.
 
     Raises:
         UserError: see `make_app`.
     """
-    app = make_app(checkpoint, root.resolve(), **paths)
+    app = make_app(checkpoint, root.resolve(), vae=vae, lora_dir=lora_dir)
     import uvicorn
 
     logger.info("serving on http://127.0.0.1:%d", port)
