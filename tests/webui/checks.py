@@ -182,8 +182,13 @@ def _run_to(ending: str) -> str:
     return "done"
 
 
-def translate(options: dict[str, Any] | None = None, count: int = 2, **settings: Any) -> np.ndarray:
-    """Key frames with all constraints on, (count, H, W, 3), with webui options changed meanwhile."""
+def translate(
+    options: dict[str, Any] | None = None, count: int = 2, masked: bool = False, **settings: Any
+) -> np.ndarray:
+    """Key frames with all constraints on, (count, H, W, 3), with webui options changed meanwhile.
+
+    masked: only the left half is rendered.
+    """
     from rerender.hosts.webui.options import pinned_options
 
     out = []
@@ -192,8 +197,14 @@ def translate(options: dict[str, Any] | None = None, count: int = 2, **settings:
         with Translator(WebuiHost(), chosen, flow_estimator("dis")) as translator:
             for number, picture in enumerate(frames(count)):
                 render = translator.render_first if number == 0 else translator.render_next
-                out.append(render(number, picture).picture)
+                out.append(render(number, picture, mask=left_half() if masked else None).picture)
     return np.stack(out)
+
+
+def left_half() -> np.ndarray:
+    mask = np.zeros(SIZE, np.float32)
+    mask[:, : SIZE[1] // 2] = 1
+    return mask
 
 
 def save_translation(path: str, **settings: Any) -> str:

@@ -64,8 +64,8 @@ def test_unusual_prompts_and_merged_tokens_run(inside: Any) -> None:
     assert set(map(tuple, inside("unusual_prompts").values())) == {(2, 128, 128, 3)}
 
 
-@pytest.mark.parametrize("sampler", ["Euler", "DPM++ 2M"])
-def test_standalone_host_renders_the_same(inside: Any, sampler: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sampler", "masked"), [("Euler", False), ("DPM++ 2M", False), ("DPM++ 2M", True)])
+def test_standalone_host_renders_the_same(inside: Any, sampler: str, masked: bool, tmp_path: Path) -> None:
     from rerender.evaluate.scenes import scene
     from rerender.hosts.standalone import load_host
     from rerender.motion.flow import flow_estimator
@@ -73,12 +73,17 @@ def test_standalone_host_renders_the_same(inside: Any, sampler: str, tmp_path: P
     from rerender.translate import Translator
 
     stored = tmp_path / "webui.npy"
-    checkpoint = inside("save_translation", path=str(stored), sampler=sampler)
+    checkpoint = inside("save_translation", path=str(stored), sampler=sampler, masked=masked)
     # The same values as in checks.py, which can only be imported inside a webui.
     base = {"prompt": "an oil painting of a face", "negative_prompt": "photo", "steps": 8, "cfg_scale": 2.5}
     settings = make_settings({**base, "denoising_strength": 0.6, "seed": 3, "sampler": sampler})
     webui = np.load(stored).astype(int)
+    mask = np.zeros((128, 128), np.float32)
+    mask[:, :64] = 1
     with Translator(load_host(Path(checkpoint)), settings, flow_estimator("dis")) as translator:
         for number, picture in enumerate(scene("translation", seed=1, size=(128, 128), frames=3).frames):
             render = translator.render_first if number == 0 else translator.render_next
-            assert np.abs(render(number, picture).picture.astype(int) - webui[number]).mean() <= 2.0
+            ours = render(number, picture, mask=mask if masked else None).picture.astype(int)
+            assert np.abs(ours - webui[number]).mean() <= 2.0
+            if masked:
+                np.testing.assert_array_equal(webui[number][:, 64:], picture[:, 64:])
