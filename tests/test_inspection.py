@@ -13,13 +13,14 @@ from rerender.errors import Interrupted, UserError
 from rerender.evaluate.scenes import scene
 from rerender.files import file_digest, read_picture, write_png
 from rerender.hosts.standalone import load_host
-from rerender.inspection import caption, inspect_key_frame, inspection_sheet
+from rerender.inspection import caption, inspect_key_frame, inspection_sheet, key_frame
 from rerender.inspection.views import checkerboard, flow_view, hidden_view, latent_view, with_holes
 from rerender.motion.pictures import flow_picture
 from rerender.motion.warp import warp
 from rerender.pipeline import prepare, run_stage
 from rerender.project import Project
 from rerender.settings import make_settings
+from rerender.video.probe import probe
 from rerender.video.read import source_hash
 from tests.test_translate import TruthFlow
 
@@ -174,6 +175,17 @@ def test_a_source_that_changed_is_refused(clip, folder, painted, tmp_path):
         project.begin({**project.source, "path": str(tmp_path / "gone")}, project.settings)
     with pytest.raises(UserError, match="not there any more"):
         inspect_key_frame(painted, 3)
+
+
+def test_frames_behind_the_key_frame_are_not_examined(clip, painted, monkeypatch):
+    asked = []
+    monkeypatch.setattr(key_frame, "probe", lambda path, until: asked.append(until) or probe(path, until=until))
+    views = inspect_key_frame(painted, 3, estimator=TruthFlow(clip))
+    with Project(painted) as project:
+        project.begin(project.source, make_settings({**VALUES, "frame_rate": 25}))
+    thinned = inspect_key_frame(painted, 3, estimator=TruthFlow(clip))
+    assert asked == [4, None]
+    assert all(np.array_equal(views[name], thinned[name]) for name in views)
 
 
 def test_progress_and_cancelling(clip, painted):

@@ -70,7 +70,7 @@ def inspect_key_frame(
     key = _rendered(project, frame)
     settings = project.settings or make_settings({})
     result = project.key_picture(frame)
-    info, selection = _examined(project, settings)
+    info, selection = _examined(project, settings, frame)
     geometry = _geometry(info, settings, result)
     with FrameSource(info, selection, geometry) as source:
         views = {"source": source.frame(source.indices.index(frame)), "result": result}
@@ -102,12 +102,14 @@ def _listed(project: Project) -> str:
     return "Rendered are " + ", ".join(map(str, frames[:12])) + (" …" if len(frames) > 12 else "") + "."
 
 
-def _examined(project: Project, settings: Settings) -> tuple[VideoInfo, Selection]:
-    """The project's source, and the frames of it that the last run used."""
+def _examined(project: Project, settings: Settings, frame: int) -> tuple[VideoInfo, Selection]:
+    """The project's source, and the frames of it that the last run used, at least up to `frame`."""
     path = Path(project.source["path"])
     if not path.exists():
         raise UserError(f"The source {path} of the project is not there any more.", hint="Put it back to its place.")
     project.check_source(source_hash(path))
+    if settings.frame_rate == 0:  # every frame is used, so that what comes later need not be decoded
+        settings = settings.copy(update={"end_frame": frame + 1})
     info = probe(path, until=settings.end_frame or None)
     return info, choose_frames(info, settings)
 
