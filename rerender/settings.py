@@ -8,6 +8,7 @@ results stay valid when a setting changes.
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import secrets
 from collections.abc import Iterable, Mapping
@@ -373,9 +374,12 @@ def _info(section: str, field: Any) -> SettingInfo:
 
 def schema() -> dict[str, SettingInfo]:
     """All settings by name, in the order of their sections."""
-    return {
-        field.name: _info(section, field) for section, model in SECTIONS.items() for field in model.__fields__.values()
-    }
+    return {info.name: info for info in _infos()}
+
+
+@functools.cache  # a panel asks hundreds of times while it is built
+def _infos() -> tuple[SettingInfo, ...]:
+    return tuple(_info(section, field) for section, model in SECTIONS.items() for field in model.__fields__.values())
 
 
 def json_schema() -> dict[str, Any]:

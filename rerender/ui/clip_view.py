@@ -6,13 +6,12 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from rerender.errors import Interrupted, RerenderError, UserError
 from rerender.files import replacing
-from rerender.planning import Plan
 from rerender.settings import Settings, make_settings
 from rerender.ui import texts
 from rerender.ui.clips import Clips
@@ -20,7 +19,10 @@ from rerender.ui.places import safe_name
 from rerender.ui.status import error_html
 from rerender.ui.strip import Edit, edited_keys, empty_strip, listed, strip_html
 from rerender.ui.surroundings import Newest, Surroundings
-from rerender.video.probe import VideoInfo
+
+if TYPE_CHECKING:  # the libraries of video and flow are left for the first use: a webui that starts must not wait
+    from rerender.planning import Plan
+    from rerender.video.probe import VideoInfo
 
 SETTLE_SECONDS = 0.25
 """A slider that moves asks many times; only a question that stands this long is answered."""

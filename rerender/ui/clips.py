@@ -5,17 +5,19 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from rerender.planning import Plan, plan_run
 from rerender.settings import Settings
 from rerender.ui.pictures import data_uri
-from rerender.video.geometry import Geometry
-from rerender.video.probe import VideoInfo, probe
-from rerender.video.read import FrameSource
+
+if TYPE_CHECKING:  # the libraries of video and flow are left for the first use: a webui that starts must not wait
+    from rerender.planning import Plan
+    from rerender.video.geometry import Geometry
+    from rerender.video.probe import VideoInfo
 
 THUMBNAIL_HEIGHT = 96
 Key = tuple[Any, ...]
@@ -57,6 +59,8 @@ class Clips:
         Raises:
             UserError: it cannot be read.
         """
+        from rerender.video.probe import probe
+
         key = _identity(video)
         return self._infos.get(key) or self._infos.put(key, probe(video))
 
@@ -79,6 +83,8 @@ class Clips:
             UserError: a setting does not fit the clip.
             Interrupted: `cancelled` said yes.
         """
+        from rerender.planning import plan_run
+
         key = _analysis_key(video, settings)
         known = self._analyses.get(key) or {}
         # The content's hash would take a pass over the file; path, size and time tell clips apart as well.
@@ -89,6 +95,8 @@ class Clips:
 
     def thumbnails(self, plan: Plan, frames: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Small pictures (data addresses) of ascending frames, as they are decoded; known ones first."""
+        from rerender.video.read import FrameSource
+
         geometry = _thumbnail_geometry(plan.geometry)
         keys = {frame: (*_identity(plan.info.path), geometry.box, frame) for frame in frames}
         missing = []
@@ -104,6 +112,8 @@ class Clips:
 
     def frame(self, plan: Plan, frame: int) -> np.ndarray:
         """One source frame as a run would use it, uint8 RGB (height, width, 3)."""
+        from rerender.video.read import FrameSource
+
         with FrameSource(plan.info, None, plan.geometry) as source:
             return source.frame(frame)
 
@@ -121,4 +131,4 @@ def _analysis_key(video: Path, settings: Settings) -> Key:
 
 def _thumbnail_geometry(geometry: Geometry) -> Geometry:
     width = max(16, round(geometry.width * THUMBNAIL_HEIGHT / geometry.height))
-    return Geometry(geometry.box, min(width, 4 * THUMBNAIL_HEIGHT), THUMBNAIL_HEIGHT)
+    return replace(geometry, width=min(width, 4 * THUMBNAIL_HEIGHT), height=THUMBNAIL_HEIGHT)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rerender.files import digest
-from rerender.planning import Plan
 from rerender.ui import texts
 from rerender.ui.pictures import data_uri
-from rerender.video.read import FrameSource
-from rerender.video.write import open_writer
+
+if TYPE_CHECKING:
+    from rerender.planning import Plan
 
 PROXY_QUALITY = 20
 
@@ -63,6 +64,9 @@ def source_proxy(plan: Plan, folder: Path) -> Path:
     Raises:
         UserError: the folder cannot be written to.
     """
+    from rerender.video.read import FrameSource
+    from rerender.video.write import open_writer
+
     geometry, selection = plan.geometry, plan.selection
     mark = digest([plan.source_hash, list(selection.indices), geometry.box, geometry.width, geometry.height])[:12]
     path = folder / f"source-{mark}.mp4"

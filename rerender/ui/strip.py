@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from rerender.planning import Plan
 from rerender.ui import texts
+
+if TYPE_CHECKING:
+    from rerender.planning import Plan
 
 Edit = Literal["add", "move", "remove"]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +35,32 @@ BASE: dict[str, Any] = {
     "denoising_strength": 0.6,
     "seed": 3,
 }
+
+
+def startup_cost() -> dict[str, Any]:
+    """CPU seconds of what the extension does while the webui starts, and which of its modules are loaded by then."""
+    import gradio as gr
+    from fastapi import FastAPI
+
+    from rerender.hosts.webui import extension
+    from rerender.hosts.webui.script import RerenderScript
+
+    def seconds(work: Callable[[], Any]) -> float:
+        began = time.thread_time()
+        work()
+        return time.thread_time() - began
+
+    # The worker runs as __main__.
+    cost = {"load": sys.modules["__main__"].startup["seconds"]}  # type: ignore[attr-defined]
+    cost["tab"] = seconds(extension.make_tab)
+    with gr.Blocks():
+        cost["script"] = seconds(lambda: RerenderScript().ui(True))
+    cost["routes"] = seconds(lambda: extension.add_routes(None, FastAPI()))
+    return {"cost": cost, "modules": sys.modules["__main__"].startup["modules"]}  # type: ignore[attr-defined]
+
+
+def loaded_modules() -> list[str]:
+    return sorted(sys.modules)
 
 
 def frames(count: int = 2) -> list[np.ndarray]:

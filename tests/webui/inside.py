@@ -20,6 +20,7 @@ class Inside:
         flags: further flags of the webui.
         extensions: folders of other extensions.
         options: of the settings file.
+        measure_startup: note what loading the extension costs; see `checks.startup_cost`.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Inside:
         *,
         extensions: Sequence[Path] = (),
         options: Mapping[str, Any] | None = None,
+        measure_startup: bool = False,
     ) -> None:
         make_data_folder(data, extensions, options)
         self.data, self._log = data, data / "log.txt"
@@ -46,7 +48,7 @@ class Inside:
                 stderr=subprocess.STDOUT,
                 text=True,
                 pass_fds=(writing,),
-                env=environment(),
+                env=environment() | ({"MEASURE_STARTUP": str(data / "compiled")} if measure_startup else {}),
             )
         os.close(writing)
 
