@@ -1,85 +1,75 @@
-"""What each constraint gives: consistency and sharpness of key frames on scenes with exact flow, and drift.
+"""What each constraint gives: consistency and sharpness of key frames on scenes and on videos, and drift.
 
-``python -m benchmarks.keyframe_quality [--checkpoint FILE] [--scenes translation-9000 …] [--looks oil …] [--only …]
-[--drift] [--sheet FILE.png] [--json FILE]``
+``python -m benchmarks.keyframe_quality [--checkpoint FILE] [--clips translation:comic bigbuckbunny.mp4:oil …]
+[--only WAY …] [--size 160] [--keys 5] [--gap 4] [--drift] [--sheet FOLDER] [--json FILE]``
 
-Against per-frame img2img with the same seed ("none"): warp error between neighbouring key frames and to the first one
-(squared 8-bit levels, exact flow, visible pixels), sharpness (variance of the Laplacian ÷ that of "none"), and how
-often the look that was asked for is the nearest of all looks. Flow for the method itself is estimated, as in a run.
+Against per-frame img2img with the same seed ("none"): warp error between neighbouring key frames and to the first one,
+sharpness where the first one shows the same thing, and how often the look that was asked for is the nearest of all.
+Scenes are measured along their exact flow, videos along estimated flow; the method itself always estimates flow,
+as in a run, unless a way says "exact flow". Ratios are formed clip by clip, then averaged.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from rerender.diffusion.fidelity import fidelity_encode
-from rerender.evaluate.looks import LOOKS, apply_look
-from rerender.evaluate.metrics import laplacian_variance, pair_warp_error
-from rerender.evaluate.motion import SceneMotion
-from rerender.evaluate.picture import lab
-from rerender.evaluate.scenes import Scene, scene
+from benchmarks.keyframe_clips import CAPTIONS, Footage, error_between, judge, open_footage, translate
+from rerender.evaluate.metrics import laplacian_variance
 from rerender.host import Host
 from rerender.hosts.standalone import load_host
-from rerender.motion.flow import flow_estimator
-from rerender.motion.warp import warp
-from rerender.settings import make_settings
-from rerender.translate import KeyFrame, Translator
-from rerender.translate.frames import to_image, to_picture, to_unit
+from rerender.translate import KeyFrame
 
-SWITCHES = ("attention", "shape_fusion", "pixel_fusion", "color_adain")
+SWITCHES = ("attention", "shape_fusion", "pixel_fusion", "color_adain", "detail_fusion")
 NONE: dict[str, Any] = dict.fromkeys(SWITCHES, False)
+PUBLISHED: dict[str, Any] = {"detail_fusion": False, "pixel_strength": 0.5, "pixel_end": 0.8, "fidelity_check": True}
 WAYS: dict[str, dict[str, Any]] = {
     "none": NONE,
     **{f"only {name}": {**NONE, name: True} for name in SWITCHES},
     **{f"without {name}": {name: False} for name in SWITCHES},
     "all": {},
+    "all, exact flow": {},
     "all, shared": {"passes": "shared"},
     "all, plain encoding": {"fidelity_encoding": False},
-    "all, checked": {"fidelity_check": True},
+    "published": {**PUBLISHED, "passes": "two_pass"},
 }
-COMMON: dict[str, Any] = {"steps": 20, "denoising_strength": 0.45, "cfg_scale": 2.5, "seed": 1}
-PROMPTS = {
-    "pencil": "a pencil sketch of",
-    "oil": "an oil painting of",
-    "watercolour": "a watercolour of",
-    "mosaic": "a mosaic of",
-    "ink": "an ink wash of",
-    "neon": "a neon drawing of",
-    "comic": "a comic of",
-}
+SHORT = ("none", "published", "without detail_fusion", "all")
+COMMON: dict[str, Any] = {"steps": 20, "denoising_strength": 0.35, "cfg_scale": 2.5, "seed": 1}
+CLIPS = (
+    "translation:comic",
+    "parallax:ink",
+    "deformation:watercolour",
+    "rotation:oil",
+    "bigbuckbunny.mp4:comic",
+    "bikes.mp4:watercolour",
+    "carphone_pristine.mp4:ink",
+)
+FIGURES = ("neighbours_ratio", "to_first_ratio", "sharpness", "look")
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, default=Path("models/rerender-demo.safetensors"))
-    parser.add_argument("--scenes", nargs="+", default=["translation-9000", "zoom-9000", "parallax-9000"])
-    parser.add_argument(
-        "--looks",
-        nargs="+",
-        choices=list(PROMPTS),
-        default=["watercolour", "oil", "comic"],
-        help="one a scene, in turn",
-    )
-    parser.add_argument("--only", nargs="+", default=list(WAYS), help="ways to run")
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--keys", type=int, default=4)
+    parser.add_argument("--clips", nargs="+", default=list(CLIPS), help="kind of scene or video, a colon, and a look")
+    parser.add_argument("--only", nargs="+", choices=list(WAYS), default=list(WAYS), help="ways to run")
+    parser.add_argument("--short", action="store_true", help=f"only {', '.join(SHORT)}")
+    parser.add_argument("--size", type=int, default=160, help="short side in pixels")
+    parser.add_argument("--keys", type=int, default=5)
     parser.add_argument("--gap", type=int, default=4, help="frames between key frames")
     parser.add_argument("--set", nargs="*", default=[], help="name=value, for every way")
     parser.add_argument("--drift", action="store_true", help="a chain of 20 key frames instead")
-    parser.add_argument("--sheet", type=Path, help="write the pictures here")
+    parser.add_argument("--sheet", type=Path, help="write the pictures of each clip into this folder")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
+    if arguments.short:
+        arguments.only = list(SHORT)
     host = load_host(arguments.checkpoint)
     common = {**COMMON, **dict(pair.split("=", 1) for pair in arguments.set)}
     figures = drift(host, arguments, common) if arguments.drift else ablation(host, arguments, common)
@@ -87,134 +77,97 @@ def main() -> None:
         arguments.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
-def open_scene(name: str, size: int, frames: int) -> Scene:
-    """The scene "kind-seed"."""
-    kind, _, seed = name.rpartition("-")
-    return scene(kind, seed=int(seed), size=(size, size), frames=frames)
-
-
-def translate(host: Host, clip: Scene, frames: list[int], options: dict[str, Any]) -> list[KeyFrame]:
-    """Key frames of `clip` at `frames`."""
-    with Translator(host, make_settings(options), flow_estimator("dis")) as translator:
-        first = translator.render_first(frames[0], clip.frames[frames[0]])
-        return [first, *(translator.render_next(frame, clip.frames[frame]) for frame in frames[1:])]
-
-
 # Ablation
 
 
 def ablation(host: Host, arguments: argparse.Namespace, common: dict[str, Any]) -> dict[str, Any]:
-    """Each way on each scene; means over the scenes."""
+    """Each way on each clip, and means over scenes and over videos."""
     frames = [number * arguments.gap for number in range(arguments.keys)]
-    found: dict[str, list[dict[str, float]]] = {way: [] for way in arguments.only}
-    sheet: list[np.ndarray] = []
-    for name, look in zip(arguments.scenes, itertools.cycle(arguments.looks)):
-        clip = open_scene(name, arguments.size, frames[-1] + 1)
-        sheet.append(np.hstack([clip.frames[frame] for frame in frames]))
-        free: list[KeyFrame] = []
-        for way in arguments.only:
-            started = time.perf_counter()
-            keys = translate(
-                host, clip, frames, {**common, "prompt": f"{PROMPTS[look]} {clip.captions[0]}", **WAYS[way]}
-            )
-            free = free or keys
-            row = {**judge(clip, keys, free, look), "seconds": (time.perf_counter() - started) / len(keys)}
-            found[way].append(row)
-            sheet.append(np.hstack([key.picture for key in keys]))
-            print(f"{name} {look} {way}: {row}", flush=True)
-        print(f"{name} {look} autoencoder alone, to first: {autoencoder_alone(host, clip, free)}", flush=True)
-    if arguments.sheet is not None:
-        cv2.imwrite(str(arguments.sheet), np.vstack(sheet)[..., ::-1])
-    means = {way: {key: float(np.mean([row[key] for row in rows])) for key in rows[0]} for way, rows in found.items()}
-    _print_means(means)
-    return {"means": means, "scenes": found}
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for pair in arguments.clips:
+        name, _, look = pair.partition(":")
+        footage = open_footage(name, look, arguments.size, frames[-1] + 1)
+        found[pair], sheet = _all_ways(host, footage, frames, arguments.only, common)
+        if arguments.sheet is not None:
+            write_sheet(arguments.sheet / f"{Path(name).stem}-{look}.png", sheet)
+    groups = {"scenes": [pair for pair in found if not _is_video(pair)], "videos": [p for p in found if _is_video(p)]}
+    means = {group: _means([found[pair] for pair in pairs]) for group, pairs in groups.items() if pairs}
+    for group, rows in means.items():
+        _print_table(group, rows)
+    for pair, rows in found.items():
+        _print_table(pair, {way: rows[way] for way in SHORT if way in rows})
+    return {"means": means, "clips": found}
 
 
-def judge(clip: Scene, keys: list[KeyFrame], free: list[KeyFrame], look: str) -> dict[str, float]:
-    """Figures of one way on one scene; `free` are the key frames of per-frame img2img."""
-    later = list(zip(keys, free, strict=True))[1:]
-    return {
-        "neighbours": float(np.mean([error_between(clip, a, b) for a, b in itertools.pairwise(keys)])),
-        "to_first": float(np.mean([error_between(clip, keys[0], key) for key in keys[1:]])),
-        "sharpness": float(np.mean([laplacian_variance(a.picture) / laplacian_variance(b.picture) for a, b in later])),
-        "look": float(np.mean([nearest_look(key.picture, clip.frames[key.index]) == look for key in keys[1:]])),
-    }
+def _all_ways(
+    host: Host, footage: Footage, frames: list[int], ways: list[str], common: dict[str, Any]
+) -> tuple[dict[str, dict[str, float]], list[np.ndarray]]:
+    free = translate(host, footage, frames, {**common, **NONE})
+    rows, sheet = {}, [np.hstack([footage.frames[frame] for frame in frames])]
+    for way in ways:
+        exact = way.endswith("exact flow")
+        if exact and footage.truth is None:
+            continue
+        started = time.process_time()
+        keys = free if way == "none" else translate(host, footage, frames, {**common, **WAYS[way]}, exact=exact)
+        rows[way] = {**judge(footage, keys, free), "cpu_seconds": (time.process_time() - started) / len(keys)}
+        sheet.append(np.hstack([key.picture for key in keys]))
+        print(footage.case.name, way, {k: round(v, 3) for k, v in rows[way].items()}, flush=True)
+    return rows, sheet
 
 
-def error_between(clip: Scene, a: KeyFrame, b: KeyFrame) -> float:
-    """Warp error along the exact flow."""
-    motion = SceneMotion(clip).between(a.index, b.index, clip.frames[a.index], clip.frames[b.index])
-    return pair_warp_error(a.picture, b.picture, motion)
+def _is_video(pair: str) -> bool:
+    return pair.partition(":")[0] in CAPTIONS
 
 
-def autoencoder_alone(host: Host, clip: Scene, keys: list[KeyFrame]) -> dict[str, float]:
-    """Error to the first key frame if it is only warped along the exact flow, encoded and decoded."""
-    ways: dict[str, Callable[[Any], Any]] = {
-        "plain encoding": host.encode,
-        "fidelity encoding": lambda image: fidelity_encode(image, host, verify=False),
-    }
-    errors: dict[str, list[float]] = {way: [] for way in ways}
-    for key in keys[1:]:
-        image = to_image(warp(to_unit(keys[0].picture), clip.flow_between(key.index, keys[0].index)))
-        for way, encode in ways.items():
-            carried = replace(key, picture=to_picture(host.decode(encode(image))))
-            errors[way].append(error_between(clip, keys[0], carried))
-    return {way: float(np.mean(each)) for way, each in errors.items()}
+def _means(clips: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    ways = {way: [rows[way] for rows in clips if way in rows] for way in clips[0]}
+    return {way: {key: float(np.mean([row[key] for row in rows])) for key in rows[0]} for way, rows in ways.items()}
 
 
-def nearest_look(picture: np.ndarray, source: np.ndarray) -> str:
-    """The look whose true version of `source` is nearest in colour and in contrast at four scales."""
-    true = {look: _traits(apply_look(source, look)) for look in LOOKS}
-    spread = np.std(list(true.values()), axis=0) + 1e-6
-    return min(true, key=lambda look: float(np.abs((true[look] - _traits(picture)) / spread).sum()))
+def write_sheet(path: Path, rows: list[np.ndarray]) -> None:
+    """Source on top, then one row of key frames for each way."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.vstack(rows)[..., ::-1])
 
 
-def _traits(picture: np.ndarray) -> np.ndarray:
-    colour = lab(picture).reshape(-1, 3)
-    contrast = []
-    small: np.ndarray = colour[:, 0].reshape(picture.shape[:2]).astype(np.float32)
-    for _ in range(4):
-        contrast.append(float(np.abs(cv2.Laplacian(small, cv2.CV_32F)).mean()))
-        small = cv2.pyrDown(small)
-    return np.concatenate([colour.mean(0), colour.std(0), contrast])
-
-
-def _print_means(means: dict[str, dict[str, float]]) -> None:
-    base = next(iter(means.values()))
-    print("\n| way | neighbours | ÷ none | to first | ÷ none | sharpness | look |\n|---|---|---|---|---|---|---|")
-    for way, row in means.items():
-        ratios = row["neighbours"] / base["neighbours"], row["to_first"] / base["to_first"]
-        print(
-            f"| {way} | {row['neighbours']:.1f} | {ratios[0]:.2f} | {row['to_first']:.1f} | {ratios[1]:.2f} "
-            f"| {row['sharpness']:.2f} | {row['look']:.2f} |"
-        )
+def _print_table(title: str, rows: dict[str, dict[str, float]]) -> None:
+    print(f"\n| {title} | neighbours ÷ none | to first ÷ none | sharpness ÷ none | look |\n|---|---|---|---|---|")
+    for way, row in rows.items():
+        print(f"| {way} | {' | '.join(f'{row[figure]:.2f}' for figure in FIGURES)} |")
 
 
 # Drift
 
 
 def drift(host: Host, arguments: argparse.Namespace, common: dict[str, Any], length: int = 20) -> dict[str, Any]:
-    """Error against the first key frame along a chain of key frames, with and without fidelity encoding."""
+    """Error against the first key frame along a chain of key frames, with and without fidelity encoding.
+
+    Each key frame refers to the one before it alone (a new anchor each time), so that the loss of every round trip
+    through the autoencoder adds to the one before; with a fixed anchor on top it cannot. AdaIN and detail fusion, which
+    hide that loss, are off, and on again in "all".
+    """
     found: dict[str, Any] = {}
-    for name, look in zip(arguments.scenes, itertools.cycle(arguments.looks)):
-        clip = open_scene(name, arguments.size, length)
-        for way in ("all", "all, plain encoding"):
-            keys = translate(
-                host,
-                clip,
-                list(range(length)),
-                {**common, "prompt": f"{PROMPTS[look]} {clip.captions[0]}", **WAYS[way]},
-            )
-            errors = [error_between(clip, keys[0], key) for key in keys[1:]]
-            growth = float(np.polyfit(range(len(errors)), errors, 1)[0])
-            sharpness = [laplacian_variance(key.picture) / laplacian_variance(keys[0].picture) for key in keys[1:]]
-            found[f"{name}, {way}"] = {"errors": errors, "growth": growth, "sharpness": sharpness}
-            print(
-                f"{name} {look} {way}: error {errors[0]:.1f} … {errors[-1]:.1f}, growth {growth:.2f} a key frame, ",
-                end="",
-            )
-            print(f"sharpness {sharpness[0]:.2f} … {sharpness[-1]:.2f}", flush=True)
+    ways = {"fidelity": {}, "plain": {"fidelity_encoding": False}, "all": {"detail_fusion": True, "color_adain": True}}
+    chain = {**common, "reanchor_below": 1.0, "detail_fusion": False, "color_adain": False}
+    for pair in arguments.clips:
+        name, _, look = pair.partition(":")
+        footage = open_footage(name, look, arguments.size, length)
+        for way, options in ways.items():
+            keys = translate(host, footage, list(range(length)), {**chain, **options}, exact=True)
+            found[f"{pair}, {way}"] = row = _drift_of(footage, keys)
+            print(f"{pair} {way}: {row}", flush=True)
     return found
+
+
+def _drift_of(footage: Footage, keys: list[KeyFrame]) -> dict[str, Any]:
+    error = [error_between(footage, keys[0], key) for key in keys[1:]]
+    first = laplacian_variance(keys[0].picture)
+    return {
+        "growth": float(np.polyfit(range(len(error)), error, 1)[0]),
+        "errors": [round(value, 1) for value in error],
+        "sharpness": [round(laplacian_variance(key.picture) / first, 2) for key in keys[1:]],
+    }
 
 
 if __name__ == "__main__":

@@ -239,7 +239,7 @@ class DetailFusionSettings(_Section):
     )
     detail_strength: float = _setting(1.0, "keys", "Weight of the warped picture where both agree.", ge=0.0, le=1.0)
     detail_tolerance: float = _setting(
-        24.0,
+        32.0,
         "keys",
         "Difference of the smoothed pictures, in 8-bit levels, up to which they count as agreeing; "
         "more is steadier, less keeps more of what changes.",

@@ -74,8 +74,8 @@ def plain_weight(decoded, warped, hidden, flow, tolerance):
     agree = np.exp(-((off / tolerance) ** 2))
     parts = [np.gradient(flow[..., c].astype(float), axis=a) for c in (0, 1) for a in (0, 1)]
     deviation = np.sqrt(sum((part - smooth(part, 8.0)) ** 2 for part in parts))
-    even = smooth(around(np.exp(-((deviation / 0.5) ** 2)), np.min), 1.5)
-    t = np.clip((visible * agree * even - 0.25) / 0.5, 0, 1)
+    even = smooth(around(np.exp(-((deviation / 0.6) ** 2)), np.min), 1.5)
+    t = np.clip((visible * agree * even - 0.2) / 0.5, 0, 1)
     return 3 * t**2 - 2 * t**3
 
 

@@ -6,10 +6,10 @@ to the pixel: it was rendered already. Where the decoded picture D agrees with a
 latent cell, it takes the reference's pixels:
 
     D_k = D_{k-1} + strength · w_k · (W_k - D_{k-1})      for the previous key frame, then the anchor; D_0 = D
-    w   = S(V · agreement · evenness)                     S: smoothstep from 1/4 to 3/4
+    w   = S(V · agreement · evenness)                     S: smoothstep from 0.2 to 0.7
     V   = 1 - G_1.5(max3(hidden))                         G_s: Gaussian, max3: largest of 3×3
     agreement = exp(-(d / tolerance)²)                    d = max over channels |G_4(V·(W - D)) / G_4(V)|
-    evenness  = G_1.5(min3(exp(-(|J - G_8(J)| / 1/2)²)))  J: Jacobian of the flow, Frobenius norm
+    evenness  = G_1.5(min3(exp(-(|J - G_8(J)| / 0.6)²)))  J: Jacobian of the flow, Frobenius norm
 
 Where the new picture differs on purpose or the reference shows something else, d is large; where the flow tears (at
 the outlines of what moves) or swirls, the warp is uneven. There the diffused picture stays. S keeps the zone small
@@ -37,7 +37,7 @@ RIM_SIGMA = 1.5
 AROUND_SIGMA = 8.0
 """Pixels: the surroundings whose distortion is even (a zoom or a turn distorts too, but everywhere alike)."""
 
-UNEVEN = 0.5
+UNEVEN = 0.6
 """Deviation of the flow's Jacobian (pixels a pixel) at which its evenness is 1/e."""
 
 
@@ -106,8 +106,8 @@ def evenness(flow: FloatArray) -> FloatArray:
 
 
 def clear_cut(weight: FloatArray) -> FloatArray:
-    """Smoothstep: 0 up to 1/4, 1 from 3/4 on, 3t² - 2t³ between."""
-    t = np.clip((weight - np.float32(0.25)) * np.float32(2.0), 0, 1)
+    """Smoothstep: 0 up to 0.2, 1 from 0.7 on, 3t² - 2t³ between."""
+    t = np.clip((weight - np.float32(0.2)) * np.float32(2.0), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 

