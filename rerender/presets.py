@@ -21,7 +21,7 @@ _OF_THE_CLIP = frozenset(
     {
         *("start_frame", "end_frame", "frame_rate", "crop_left", "crop_top", "crop_right", "crop_bottom"),
         *(info.name for info in schema().values() if info.section == "Mask"),
-        *("key_frames", "prompt", "negative_prompt", "prompt_timeline", "seed", "clip_skip", "sampler", "scheduler"),
+        *("key_frames", "prompt", "negative_prompt", "prompt_timeline", "seed", "clip_skip"),
     }
 )
 COVERED: tuple[str, ...] = tuple(
@@ -48,6 +48,9 @@ class Preset:
         infos = schema()
         return {name: self.values.get(name, infos[name].default) for name in COVERED}
 
+
+# Periods counted by noise keep their meaning when there are few, uneven steps.
+_FEW_STEPS = {"steps": 8, "period_unit": "noise", "denoising_strength": 0.7}
 
 BUILT_IN: tuple[Preset, ...] = (
     Preset("Balanced", "The defaults: the paper's settings. Start here."),
@@ -78,9 +81,14 @@ BUILT_IN: tuple[Preset, ...] = (
         {"short_side": 384, "steps": 12, "propagation_preset": "fast", "key_interval": 15, "poisson": False},
     ),
     Preset(
-        "Few-step model (LCM, Turbo)",
-        "For distilled checkpoints or LoRAs: take their sampler (LCM, DPM++ SDE, Euler a) and a low CFG.",
-        {"steps": 8, "cfg_scale": 1.5, "period_unit": "noise", "denoising_strength": 0.7},
+        "Few-step model: LCM",
+        "For LCM checkpoints and LoRAs: their own sampler, few steps, low CFG.",
+        {**_FEW_STEPS, "sampler": "LCM", "cfg_scale": 1.5},
+    ),
+    Preset(
+        "Few-step model: Turbo, Lightning",
+        "For other distilled checkpoints and LoRAs; some of them want Euler a in place of DPM++ SDE.",
+        {**_FEW_STEPS, "sampler": "DPM++ SDE", "cfg_scale": 2.0},
     ),
 )
 

@@ -20,6 +20,13 @@ def test_built_in_presets_are_valid_and_complete(preset: object) -> None:
     assert {name: getattr(settings, name) for name in COVERED} == values
 
 
+def test_built_in_presets_name_samplers_that_both_hosts_have() -> None:
+    from rerender.hosts.standalone.samplers import SAMPLERS
+
+    named = {preset.complete()["sampler"] for preset in BUILT_IN}
+    assert named <= {sampler.name for sampler in SAMPLERS}
+
+
 def test_presets_leave_the_clip_and_the_prompt_alone() -> None:
     assert not {"prompt", "seed", "start_frame", "crop_left", "key_frames", "device"} & set(COVERED)
     assert {"steps", "attention", "key_interval", "propagation_preset", "short_side"} <= set(COVERED)

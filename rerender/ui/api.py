@@ -15,12 +15,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, Response
 
 from rerender._pydantic import BaseModel, Extra, Field
 from rerender.errors import RerenderError, UserError
 from rerender.settings import json_schema
 from rerender.ui.jobs import Job, Jobs
+from rerender.ui.pictures import png_bytes
 from rerender.ui.places import TooLarge, confined, safe_name
 
 logger = logging.getLogger(__name__)
@@ -166,6 +167,11 @@ def _add_jobs(router: APIRouter, jobs: Jobs, access: Access) -> None:
         """Stop within one step; what is finished is kept."""
         return _guarded(lambda: describe(jobs.cancel(job_id)))
 
+    @router.post("/jobs/{job_id}/skip")
+    def skip(job_id: str) -> Any:
+        """Leave out the key frame that is being rendered, and go on."""
+        return _guarded(lambda: describe(jobs.skip(job_id)))
+
     @router.post("/jobs/{job_id}/resume")
     def resume(job_id: str, request: Again) -> Any:
         """Take up a job: after a stop, for another stage, with other settings, or to redo key frames."""
@@ -199,9 +205,12 @@ def _add_files(router: APIRouter, jobs: Jobs) -> None:
 
     @router.get("/jobs/{job_id}/preview")
     def preview(job_id: str) -> Any:
-        """The key frame that was finished last, PNG."""
+        """The key frame at work as it is after the newest step, small; else the one that was finished last. PNG."""
 
-        def work() -> FileResponse:
+        def work() -> Response:
+            step = jobs.preview(job_id)
+            if step is not None:
+                return Response(png_bytes(step), media_type="image/png")
             frames = jobs.get(job_id).key_frames
             return FileResponse(jobs.key_path(job_id, frames[-1] if frames else 0))
 

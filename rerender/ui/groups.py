@@ -13,7 +13,7 @@ from rerender.ui.controls import Maker
 
 @dataclass(frozen=True)
 class Constraint:
-    """One of the four constraints: its switch, its range, and what is worth a place beside them."""
+    """One of the constraints: its switch, its range, and what is worth a place beside them."""
 
     section: str
     switch: str
@@ -27,18 +27,20 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     Constraint("Shape-aware fusion", "shape_fusion", "shape", texts.SHAPE_INFO),
     Constraint("Pixel-aware fusion", "pixel_fusion", "pixel", texts.PIXEL_INFO, ("pixel_strength",)),
     Constraint("Colour", "color_adain", "color", texts.COLOR_INFO),
+    Constraint("Detail fusion", "detail_fusion", "detail", texts.DETAIL_INFO, ("detail_strength", "detail_tolerance")),
 )
-_TITLES = {"attention": "Cross-frame attention", "color_adain": "Colour AdaIN"}
+_TITLES = {"color_adain": "Colour AdaIN"}
+_COLUMNS = (("attention", "shape", "color"), ("pixel", "detail"))
 
 
 def constraint_groups(maker: Maker) -> None:
-    """The four constraints, each a switch with its range; the rest is folded away."""
+    """The constraints, each a switch with its range; the rest is folded away."""
     gr.HTML(f'<div class="rerender-title">{texts.CONSTRAINTS}</div>')
     with gr.Row(equal_height=False, elem_classes="rerender-pair"):
-        for column in (CONSTRAINTS[:2], CONSTRAINTS[2:]):
+        for column in _COLUMNS:
             with gr.Column(min_width=230):
-                for constraint in column:
-                    _constraint(maker, constraint)
+                for prefix in column:
+                    _constraint(maker, next(each for each in CONSTRAINTS if each.prefix == prefix))
     _folded(maker, "References", "References")
 
 
@@ -47,9 +49,9 @@ def _constraint(maker: Maker, constraint: Constraint) -> None:
         title = _TITLES.get(constraint.switch, constraint.section)
         maker.make(constraint.switch, label=title)
         gr.HTML(f'<div class="rerender-advice">{constraint.advice}</div>')
-        with gr.Row():
-            maker.make(f"{constraint.prefix}_start", info=None, min_width=90)
-            maker.make(f"{constraint.prefix}_end", info=None, min_width=90)
+        if maker.has(f"{constraint.prefix}_start"):
+            with gr.Row():
+                maker.make(*(f"{constraint.prefix}_{end}" for end in ("start", "end")), info=None, min_width=90)
         maker.make(*constraint.main)
         _folded(maker, constraint.section, f"{texts.MORE}: {title[0].lower()}{title[1:]}")
 

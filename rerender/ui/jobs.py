@@ -294,6 +294,7 @@ class Jobs:
             self._update(job_id, store=False, rendering=int(event.data["frame"]))
         elif event.kind == "key_frame":
             rendered = tuple(sorted({*job.key_frames, int(event.data["frame"])}))
+            self._signals[job_id].preview = None  # the picture itself is there
             self._update(job_id, key_frames=rendered, rendering=None)
         elif event.kind == "note":
             self._update(job_id, store=False, notes=(*job.notes, str(event.data["text"]))[-20:])

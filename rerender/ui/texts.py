@@ -69,4 +69,5 @@ INTERVAL_INFO = "Distance between key frames: 5 to 20. Smaller for quick motion.
 PIXEL_INFO = "Texture of what was already rendered, in the middle steps. Switch it off for quick motion."
 COLOR_INFO = "Colour statistics of the anchor, in the late steps. If colours jump, try it on and off."
 ATTENTION_INFO = "Style of the reference frames, in every step. Loose layers for large or quick motion."
+DETAIL_INFO = "Pixels of what was already rendered, where the new picture agrees: sharp and steady, at no cost."
 SHAPE_INFO = "Coarse shapes of the first key frame, in the early steps."

@@ -139,6 +139,7 @@ class Workshop:
             for frame in job.redo:
                 redo(run, frame)
             self._note_plan(run, job)
+            self.signals.preview = None
             run_stage(run, "first" if job.stage == "first" else "keys", self._output(job))
 
     def _note_plan(self, run: RunContext, job: Job) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,23 @@ pytest.importorskip("httpx")
 
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from rerender.errors import UserError
 from rerender.files import write_png
 from rerender.ui.api import Access, make_router
-from tests.ui.test_jobs import SETTINGS, PaintingHost, clip, jobs_with  # noqa: F401  (clip is a fixture)
+from tests.ui.test_jobs import SETTINGS, GatedHost, PaintingHost, clip, jobs_with  # noqa: F401  (clip is a fixture)
 
 
 class Unsupported(UserError):  # noqa: N818
     http_status = 501
 
 
-def client_for(tmp_path: Path, dependencies: list[Any] | None = None, **access: Any) -> TestClient:
+def client_for(
+    tmp_path: Path, dependencies: list[Any] | None = None, host: PaintingHost | None = None, **access: Any
+) -> TestClient:
     app = FastAPI()
-    jobs = jobs_with(tmp_path / "jobs", PaintingHost())
+    jobs = jobs_with(tmp_path / "jobs", host or PaintingHost())
     reach = Access(**{"uploads": tmp_path / "uploads", "folders": lambda: [tmp_path], **access})
     app.include_router(make_router(jobs, reach, dependencies))
     app.state.jobs = jobs
@@ -79,6 +83,26 @@ def test_a_mask_lies_where_videos_may(tmp_path: Path, clip: Path) -> None:  # no
 )
 def test_bad_requests(tmp_path: Path, clip: Path, body: dict[str, Any], status: int) -> None:  # noqa: F811
     assert client_for(tmp_path).post("/rerender/v1/jobs", json=body).status_code == status
+
+
+def test_preview_is_the_newest_step_and_skip_leaves_out_the_key_frame_at_work(
+    tmp_path: Path,
+    clip: Path,  # noqa: F811
+) -> None:
+    host = GatedHost()
+    client = client_for(tmp_path, host=host)
+    submitted = client.post("/rerender/v1/jobs", json={"video": "clip", "settings": {**SETTINGS, "key_interval": 2}})
+    address = f"/rerender/v1/jobs/{submitted.json()['id']}"
+    assert host.waiting.wait(30)
+    client.app.state.jobs._signals[submitted.json()["id"]].show(np.zeros((2, 3, 3), np.uint8))  # type: ignore[attr-defined]
+    preview = client.get(f"{address}/preview")
+    assert Image.open(io.BytesIO(preview.content)).size == (3, 2)
+    assert client.get(address).json()["rendering"] == 2
+    assert client.post(f"{address}/skip").status_code == 200
+    job = client.app.state.jobs.wait(submitted.json()["id"], 60)  # type: ignore[attr-defined]
+    assert (job.state, job.key_frames) == ("done", (0, 4))
+    assert client.post(f"{address}/skip").status_code == 422
+    assert Image.open(io.BytesIO(client.get(f"{address}/preview").content)).size == (40, 32)
 
 
 def test_upload_is_stored_under_a_safe_name_and_a_second_one_beside_it(tmp_path: Path) -> None:

@@ -224,8 +224,8 @@ def test_key_frame_is_skipped(visit: Visit, clip: Path) -> None:
 
 
 def test_presets_are_applied_saved_and_deleted(visit: Visit) -> None:
-    visit.choose("preset", "Few-step model")
-    visit.wait_for_text("preset_advice", "distilled checkpoints")
+    visit.choose("preset", "LCM")
+    visit.wait_for_text("preset_advice", "their own sampler")
     visit.page.wait_for_function("document.querySelector('#rerender_cfg_scale input').value === '1.5'")
     visit.set(steps=11)
     visit.at("#rerender_preset_name textarea, #rerender_preset_name input").fill("My look")
