@@ -84,11 +84,12 @@ class RunView:
         yield from self._open(request, chosen[0])
 
     def open(self, request: gr.Request, label: str) -> Iterator[list[Any]]:
-        """Go on with a former project, or begin a new one; upload and path are emptied (the last two outputs)."""
+        """Go on with a former project, which replaces upload and path (the last two outputs), or begin a new one."""
         job = next((job for job in self.around.jobs().list() if project_label(job) == label), None)
         if job is None:
             self.newest.claim(request, "watch")
-            yield [*self._blank(), *[gr.update()] * (2 + len(self.names)), None, ""]
+            # An upload stays: the new project may well be for the clip that was just chosen.
+            yield [*self._blank(), *[gr.update()] * (2 + len(self.names) + 2)]
             return
         for shown in self._open(request, job):
             yield [*shown, None, ""]

@@ -168,7 +168,8 @@ class Visit:
         if element:
             self.at(element).screenshot(path=path)
         else:
-            self.page.screenshot(path=path, full_page=True)
+            self.page.evaluate("window.scrollTo(0, 0)")
+            self.page.screenshot(path=path, full_page=not (docs and FOR_THE_DOCS))
         if docs and FOR_THE_DOCS:
             _compress(path)
 
@@ -185,8 +186,9 @@ class Visit:
 
 
 def _compress(path: Path) -> None:
-    """As a palette picture, which documentation is small with."""
+    """A JPEG in place of the PNG: documentation is to be small."""
     from PIL import Image
 
     with Image.open(path) as image:
-        image.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT).save(path, optimize=True)
+        image.convert("RGB").save(path.with_suffix(".jpg"), quality=85, optimize=True)
+    path.unlink()

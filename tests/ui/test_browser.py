@@ -173,10 +173,10 @@ def test_key_frame_is_selected_compared_inspected_and_redone(visit: Visit, addre
     visit.at("#rerender_inspection figure").wait_for()
     captions = visit.page.locator("#rerender_inspection figcaption").all_inner_texts()
     assert len(captions) == len(set(captions)) >= 6
-    visit.picture("inspect", element="#rerender_right", docs=True)
+    visit.picture("inspect", element="#rerender_results", docs=True)
     for theme in ("light", "dark"):
         _switch(visit, theme)
-        visit.picture(f"panel-{theme}", docs=theme == "light")
+        visit.picture(f"panel-{theme}", docs=True)
     _switch(visit, "light")
 
     visit.press("redo")

@@ -94,6 +94,7 @@ def test_a_run_in_the_tab(page: Any, server: Any, clip_file: Path) -> None:
     jobs = server.call("/rerender/v1/jobs")[1]
     assert [job["key_frames"] for job in jobs] == [[0, 2, 4]]
     before = [server.call(f"/rerender/v1/jobs/{jobs[0]['id']}/keys/{frame}")[1] for frame in (0, 2, 4)]
+    page.locator("#rerender_results button", has_text="Key frames").first.click()
     set_number(page, "redo_frame", 2)
     page.locator("#rerender_redo").click()
     wait_for_status(page, "running")
