@@ -32,8 +32,6 @@ _LABELS: dict[str, str] = {
     "poisson": "Poisson blending",
     "freeu": "FreeU",
     **{f"freeu_{name}": f"FreeU {name}" for name in ("b1", "b2", "s1", "s2")},
-    **{f"color_{name}": f"Colour {name}" for name in ("start", "end", "match")},
-    "guide_color": "Guide colour",
 }
 _INFO: dict[str, str] = {"seed": texts.SEED_INFO, "key_interval": texts.INTERVAL_INFO}
 # Where the label says it all.

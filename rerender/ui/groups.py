@@ -29,7 +29,7 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     Constraint("Colour", "color_adain", "color", texts.COLOR_INFO),
     Constraint("Detail fusion", "detail_fusion", "detail", texts.DETAIL_INFO, ("detail_strength", "detail_tolerance")),
 )
-_TITLES = {"color_adain": "Colour AdaIN"}
+_TITLES = {"color_adain": "Color AdaIN"}
 _COLUMNS = (("attention", "shape", "color"), ("pixel", "detail"))
 
 
