@@ -269,7 +269,7 @@ class PropagationSection(_Section):
     guide_position: float = _setting(2.0, "propagate", "Weight of the position carried by flow.", ge=0.0, le=100.0)
     guide_edge: float = _setting(0.5, "propagate", "Weight of the source's edges.", ge=0.0, le=100.0)
     guide_temporal: float = _setting(
-        0.5, "propagate", "Weight of the frame before, carried by flow: steadier texture.", ge=0.0, le=100.0
+        0.6, "propagate", "Weight of the frame before, carried by flow: steadier texture.", ge=0.0, le=100.0
     )
     poisson: bool = _setting(True, "propagate", "Blend in the gradient domain, so that no seams show.")
     workers: int = _setting(

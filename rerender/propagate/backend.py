@@ -11,8 +11,8 @@ from rerender.propagate.problem import EFFORTS, Guide
 from rerender.propagate.settings import PropagationSettings
 from rerender.propagate.synthesis import Synthesis
 
-Synthesizer = Callable[[np.ndarray, Sequence[Guide], np.ndarray | None], Synthesis]
-"""(style, guides, field to start from or None) to a synthesis."""
+Synthesizer = Callable[[np.ndarray, Sequence[Guide], np.ndarray | None, np.ndarray | None], Synthesis]
+"""(style, guides, field to start from or None, mask of what is wanted or None) to a synthesis."""
 
 _WARM_LEVELS = 3
 
@@ -25,12 +25,15 @@ def make_synthesizer(settings: PropagationSettings) -> Synthesizer:
     """
     synthesize = choose_synthesis(settings.device)
 
-    def run(style: np.ndarray, guides: Sequence[Guide], start: np.ndarray | None) -> Synthesis:
+    def run(
+        style: np.ndarray, guides: Sequence[Guide], start: np.ndarray | None, wanted: np.ndarray | None
+    ) -> Synthesis:
         return synthesize(
             style,
             guides,
             effort=EFFORTS[settings.preset],
             start=start,
+            target_mask=wanted,
             start_levels=_WARM_LEVELS,
             threads=settings.threads,
             patch=settings.patch_size,

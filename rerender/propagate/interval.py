@@ -11,10 +11,9 @@ from rerender.errors import Interrupted, UserError
 from rerender.motion.flow import DisFlow, FlowEstimator, FlowPair
 from rerender.motion.occlusion import hidden
 from rerender.propagate.backend import Synthesizer, make_synthesizer
-from rerender.propagate.blend import blend, carry_choice
+from rerender.propagate.blend import blend, carry_weight
 from rerender.propagate.settings import PropagationSettings
-from rerender.propagate.sweep import Step, sweep
-from rerender.propagate.synthesis import Synthesis
+from rerender.propagate.sweep import Step, Swept, sweep
 
 Frames = Sequence[np.ndarray] | Callable[[], Sequence[np.ndarray]]
 
@@ -86,14 +85,14 @@ class _Interval:
         sides = {offset: self._sides(offset, first is not None, last is not None) for offset in inner}
         behind = self._backward(last, [o for o in inner if sides[o][1]]) if last is not None else {}
         ahead = self._forward(first, [o for o in inner if sides[o][0]]) if first is not None else iter(())
-        choice: np.ndarray | None = None
+        weight: np.ndarray | None = None
         for offset in inner:
             forward = next(ahead) if sides[offset][0] else None
             backward = behind.pop(offset, None)
             if forward is not None and backward is not None:
-                latched = self._latched(choice, offset)
+                latched = self._latched(weight, offset)
                 mixed = blend(forward, backward, offset / count, self.settings, latched)
-                choice = mixed.choice
+                weight = mixed.weight
                 yield offset, mixed.picture
             else:
                 only = forward or backward
@@ -109,16 +108,16 @@ class _Interval:
         nearer_first = (to_first, offset) <= (to_last, len(self.clip) - 1 - offset)
         return nearer_first, not nearer_first
 
-    def _forward(self, key: np.ndarray, wanted: list[int]) -> Iterator[Synthesis]:
+    def _forward(self, key: np.ndarray, wanted: list[int]) -> Iterator[Swept]:
         order = range(max(wanted, default=0) + 1)
         return self._sweep(key, list(order))
 
-    def _backward(self, key: np.ndarray, wanted: list[int]) -> dict[int, Synthesis]:
+    def _backward(self, key: np.ndarray, wanted: list[int]) -> dict[int, Swept]:
         last = len(self.clip) - 1
         order = range(last, min(wanted, default=last) - 1, -1)
         return dict(zip(order[1:], self._sweep(key, list(order)), strict=True))
 
-    def _sweep(self, key: np.ndarray, order: list[int]) -> Iterator[Synthesis]:
+    def _sweep(self, key: np.ndarray, order: list[int]) -> Iterator[Swept]:
         steps = [self._step(order, place) for place in range(1, len(order))]
         results = sweep([self.clip[o] for o in order], key, steps, self.settings, self.synthesize)
         for _ in steps:
@@ -143,11 +142,11 @@ class _Interval:
         pair = self.pairs[first]
         return pair if pair is None or here == first else FlowPair(pair.backward, pair.forward)
 
-    def _latched(self, choice: np.ndarray | None, offset: int) -> np.ndarray | None:
+    def _latched(self, weight: np.ndarray | None, offset: int) -> np.ndarray | None:
         motion = self._motion(offset, offset - 1)
-        if choice is None or motion is None or not self.settings.latch:
+        if weight is None or motion is None or not self.settings.latch:
             return None
-        return carry_choice(choice, motion.forward, hidden(self.clip[offset], self.clip[offset - 1], motion))
+        return carry_weight(weight, motion.forward, hidden(self.clip[offset], self.clip[offset - 1], motion))
 
 
 def _never() -> bool:

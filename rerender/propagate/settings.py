@@ -17,7 +17,7 @@ PATCH_SIZES: tuple[int, ...] = (3, 5, 7)
 
 @dataclass(frozen=True)
 class PropagationSettings:
-    """Settings of one propagation; the defaults are the reference's (weights) and ours (counts).
+    """Settings of one propagation; the weights are the reference's, but for the temporal one (0.5 there).
 
     Attributes:
         preset: how much work a synthesis may cost: "fast", "default" or "quality".
@@ -27,8 +27,9 @@ class PropagationSettings:
         patch_size: side of a patch in pixels: 3, 5 or 7.
         weighted_vote: weigh the patches of the last vote by their errors instead of equally.
         temporal: start each frame from the previous one (temporal guide and warped NNF).
-        latch: keep the choice between the two directions along the flow.
-        contrast: give the mix of both directions back the mean and spread that averaging takes.
+        follow: take the key's picture itself along the flow where that can be verified (see `follow.py`).
+        latch: never let the later key's share of a point fall along the flow.
+        contrast: give the mix of both directions back the detail that averaging takes.
         poisson: solve a screened Poisson equation so that no seam shows between both directions.
         ghost_check: take the better direction, not the mix, where the two disagree strongly.
         seed: seed of the random search; the same seed gives the same bytes on the same backend.
@@ -40,11 +41,12 @@ class PropagationSettings:
     color_weight: float = 6.0
     position_weight: float = 2.0
     edge_weight: float = 0.5
-    temporal_weight: float = 0.5
+    temporal_weight: float = 0.6
     uniformity: float = 3500.0
     patch_size: int = 5
     weighted_vote: bool = False
     temporal: bool = True
+    follow: bool = True
     latch: bool = True
     contrast: bool = True
     poisson: bool = True

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rerender.propagate.follow import Key, sample_picture, trust_in_flow
+from rerender.propagate.guides import pixel_grid
+from rerender.propagate.interval import _Interval
+from rerender.propagate.settings import PropagationSettings
+from rerender.propagate.sweep import Swept
+from tests.propagate.clips import clip, mse, restyle
+
+SIDE = 64
+EVERYWHERE = np.ones((SIDE, SIDE), np.float32)
+
+
+def scene_key() -> tuple[Key, np.ndarray]:
+    frame = clip("translation", 1, SIDE)[0][0]
+    return Key.of(frame, restyle(frame)), frame
+
+
+def test_whole_displacements_copy_pixels_and_nothing_rings():
+    key, _ = scene_key()
+    moved = sample_picture(key, pixel_grid(SIDE, SIDE) + np.float32([3, -2]))
+    assert np.array_equal(moved[4:-4, 4:-4], key.picture[2:-6, 7:-1])
+    between = sample_picture(key, pixel_grid(SIDE, SIDE) + np.float32(0.4))
+    assert between.min() >= key.picture.min()
+    assert between.max() <= key.picture.max()
+
+
+def test_a_frame_that_did_not_move_is_trusted_all_over():
+    key, frame = scene_key()
+    assert np.all(trust_in_flow(key, frame, pixel_grid(SIDE, SIDE), EVERYWHERE) == 1)
+
+
+def test_noise_does_not_take_trust_but_another_object_does():
+    key, frame = scene_key()
+    noise = np.random.default_rng(0).normal(0, 3, frame.shape)
+    noisy = np.clip(frame + noise, 0, 255).astype(np.uint8)
+    noisy[20:36, 20:36] = 255 - noisy[20:36, 20:36]
+    trust = trust_in_flow(key, noisy, pixel_grid(SIDE, SIDE), EVERYWHERE)
+    assert trust[:12].min() > 0.9
+    assert trust[20:36, 20:36].max() == 0
+
+
+def test_what_was_hidden_or_lies_outside_is_not_trusted():
+    key, frame = scene_key()
+    seen = EVERYWHERE.copy()
+    seen[:20] = 0
+    places = pixel_grid(SIDE, SIDE)
+    places[:, :10, 0] -= 12
+    trust = trust_in_flow(key, frame, places, seen)
+    assert trust[:20].max() == 0
+    assert trust[:, :10].max() == 0
+    assert trust[40:, 30:].min() == 1
+
+
+def swept(kind: str, **settings: bool) -> tuple[list[np.ndarray], dict[int, Swept]]:
+    frames, flow = clip(kind, 5, 96)
+    chosen = PropagationSettings(preset="fast", threads=1, **settings)  # type: ignore[arg-type]
+    work = _Interval(frames, chosen, flow, [], lambda: False)
+    return frames, dict(enumerate(work._forward(restyle(frames[0]), [1, 2, 3, 4]), 1))
+
+
+@pytest.mark.parametrize("kind", ["translation", "zoom"])
+def test_following_is_as_near_to_the_truth_where_it_is_trusted(kind):
+    frames, followed = swept(kind)
+    _, synthesised = swept(kind, follow=False)
+    assert all(result.trust.max() == 0 for result in synthesised.values())
+    last = followed[4].trust == 1
+    assert last.mean() > 0.2
+    truth = restyle(frames[4])[last]
+    assert mse(followed[4].picture[last], truth) < 1.05 * mse(synthesised[4].picture[last], truth)
