@@ -1,38 +1,68 @@
-"""The tab in a browser: the buttons, an interrupt, a reload in the middle, one key frame redone."""
+"""The tab and the script in a browser, in a real webui: what tests/ui/test_browser.py checks without one, and the rest.
+
+Leaves screenshots in out/screenshots.
+"""
 
 from __future__ import annotations
 
-import shutil
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.ui.browser import SCREENSHOTS, Visit, browser, chromium
 from tests.webui.server import Server
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = pytest.mark.timeout(1800)
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = [
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(chromium() is None, reason="there is no chromium"),
+]
 
-WAIT_MS = 300_000  # says nothing about speed: the machine may be busy
+SETTINGS = {"steps": 6, "cfg_scale": 2.5, "denoising_strength": 0.6, "seed": 3}
+PROMPT = "an oil painting of a face"
+KEYS = (0, 2, 4)
+WAIT_MS = 180_000  # says nothing about speed: the machine may be busy
+
+
+class Tab(Visit):
+    """The webui's page, opened at our tab."""
+
+    def load(self) -> None:
+        self.page.set_default_timeout(WAIT_MS)
+        self.page.goto(f"{self.address}/?__theme={self.theme}", wait_until="domcontentloaded")
+        self.open("Rerender")
+        self.at("#rerender_generate").wait_for()
+
+    def open(self, name: str) -> None:
+        """One of the webui's tabs."""
+        self.page.locator("#tabs > .tab-nav button", has_text=name).first.click()
 
 
 @pytest.fixture(scope="module")
 def server(webui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server without any job, and without credentials in the way of the page."""
-    with Server(webui, tmp_path_factory.mktemp("browser"), flags=()) as running:
+    data = tmp_path_factory.mktemp("browser")
+    (data / "localizations").mkdir()
+    (data / "localizations" / "test.json").write_text(json.dumps({"Run All": "Alles", "Key interval": "Abstand"}))
+    (data / "styles.csv").write_text("name,prompt,negative_prompt\nsoft,soft light,\n")
+    with Server(webui, data, flags=()) as running:
         yield running
 
 
-@pytest.fixture
-def page(server: Any) -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        chromium = shutil.which("chromium") or shutil.which("google-chrome")
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        found = browser.new_page(viewport={"width": 1500, "height": 1300})
-        found.set_default_timeout(WAIT_MS)
+@pytest.fixture(scope="module")
+def program() -> Iterator[Any]:
+    with browser() as found:
         yield found
-        browser.close()
+
+
+@pytest.fixture
+def visit(program: Any, server: Server) -> Iterator[Tab]:
+    opened = Tab(program, server.url)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -42,62 +72,157 @@ def clip_file(clip: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def open_tab(page: Any, server: Any) -> None:
-    page.goto(f"http://127.0.0.1:{server.port}", wait_until="domcontentloaded")
-    page.get_by_role("button", name="Rerender", exact=True).first.click()
-    page.locator("#rerender_generate").wait_for()
+def begin(visit: Tab, clip: Path) -> None:
+    visit.at("#rerender_video input[type=file]").set_input_files(clip)
+    visit.set(prompt=PROMPT, key_interval=2, **SETTINGS)
+    visit.unfold("section_source")
+    visit.set(short_side=128)
+    visit.unfold("section_source")
+    visit.wait_for_strip(*KEYS)
 
 
-def wait_for_status(page: Any, words: str) -> None:
-    page.locator("div.block#rerender_status", has_text=words).wait_for(timeout=WAIT_MS)
+def test_four_buttons_with_an_interrupt_a_reload_and_a_redo(visit: Tab, server: Server, clip_file: Path) -> None:
+    begin(visit, clip_file)
+    visit.wait_for_text("facts", "5 frames")
+    visit.press("run_first")
+    visit.wait_for_gallery(1)
+    visit.wait_for_state("done")
+
+    visit.set(steps=30)
+    visit.press("run_keys")
+    visit.at("#rerender_status img.rerender-step").wait_for()
+    visit.picture("webui-running")
+    visit.press("interrupt")
+    visit.wait_for_state("interrupted")
+    assert len(visit.gallery()) < len(KEYS)
+
+    visit.press("run_keys")
+    visit.wait_for_state("running")
+    visit.load()
+    visit.wait_for_text("status", "clip.gif")
+    assert visit.value("prompt") == PROMPT
+    assert visit.value("steps") == "30"
+    visit.wait_for_gallery(len(KEYS))
+    visit.wait_for_state("done")
+
+    visit.press("run_propagate")
+    visit.tab("results", "Result")
+    visit.at("#rerender_result rerender-player[source*='source-']").wait_for()
+    visit.page.wait_for_function(
+        "[...document.querySelectorAll('#rerender_result video')].filter((v) => v.readyState >= 2).length === 2"
+    )
+    visit.picture("webui-result")
+    visit.press("generate")  # all is there already
+    visit.wait_for_state("done")
+
+    job = server.call("/rerender/v1/jobs")[1][0]
+    assert tuple(job["key_frames"]) == KEYS
+    before = server.keys(job["id"])
+    visit.tab("results", "Key frames")
+    visit.at("#rerender_gallery button.thumbnail-item >> nth=1").click()
+    visit.wait_for_text("comparison", "frame 2")
+    visit.unfold("inspect")
+    visit.press("inspect_button")
+    visit.at("#rerender_inspection figure").wait_for()
+    visit.picture("webui-inspect")
+    visit.press("redo")
+    visit.wait_for_state("running")
+    visit.wait_for_state("done")
+    assert [old == new for old, new in zip(before, server.keys(job["id"]), strict=True)] == [True, False, True]
 
 
-def set_number(page: Any, name: str, value: float) -> None:
-    field = page.locator(f"#rerender_{name} input[type=number]").first
-    field.fill(str(value))
-    field.press("Tab")
+def test_selected_key_frame_goes_to_img2img(visit: Tab) -> None:
+    visit.wait_for_gallery(len(KEYS))  # the last job, of the test before
+    visit.at("#rerender_gallery button.thumbnail-item >> nth=0").click()
+    visit.wait_for_text("comparison", "frame 0")
+    visit.press("send")
+    visit.at("#img2img_image img").wait_for()
+    assert visit.at("#tab_img2img").is_visible()
 
 
-def fill_in(page: Any, clip: Path) -> None:
-    page.locator("#rerender_prompt textarea").fill("an oil painting of a face")
-    for name, value in {"steps": 6, "cfg_scale": 2.5, "denoising_strength": 0.6, "seed": 3}.items():
-        set_number(page, name, value)
-    page.locator("#rerender_section_source").get_by_text("Source").first.click()
-    set_number(page, "short_side", 128)
-    set_number(page, "key_interval", 2)
-    page.locator("#rerender_video input[type=file]").set_input_files(clip)
-    page.locator("div.block#rerender_facts", has_text="128×128, 5 frames").wait_for()
+def test_key_frame_is_skipped(visit: Tab, server: Server) -> None:
+    visit.wait_for_gallery(len(KEYS))
+    visit.set(steps=60)
+    visit.press("run_keys")
+    visit.wait_for_text("status", "frame 2")
+    visit.press("skip")
+    visit.wait_for_text("status", "Key frame 2 is left out")
+    visit.wait_for_strip(0, 4)
+    visit.wait_for_state("done")
+    assert server.call("/rerender/v1/jobs")[1][0]["key_frames"] == [0, 4]
 
 
-def test_a_run_in_the_tab(page: Any, server: Any, clip_file: Path) -> None:
-    open_tab(page, server)
-    fill_in(page, clip_file)
-    page.locator("#rerender_run_first").click()
-    wait_for_status(page, "done")
-    assert page.locator("#rerender_gallery img").count() >= 1
+def test_script_runs_and_its_infotext_pastes_back(visit: Tab, clip_file: Path) -> None:
+    page = visit.page
+    visit.open("img2img")
+    page.locator("#img2img_prompt textarea").fill(PROMPT)
+    page.locator("#img2img_steps input[type=number]").fill("6")
+    for name in ("width", "height"):
+        page.locator(f"#img2img_{name} input[type=number]").fill("128")
+        page.locator(f"#img2img_{name} input[type=number]").press("Tab")
+    choose_script(page, "Rerender A Video")
+    page.locator("#rerender_script_video input[type=file]").set_input_files(clip_file)
+    page.locator("#rerender_script_video", has_text="clip.gif").wait_for()
+    page.locator("#rerender_script_stage label", has_text="Key frames").click()
+    set_in_script(page, "key_interval", "2")
+    page.locator("#img2img_generate").click()
+    page.wait_for_function("document.querySelectorAll('#img2img_gallery .thumbnail-item').length === 3")
+    visit.picture("webui-script")
+    infotext = page.locator("#html_info_img2img").inner_text()
+    assert "Script: Rerender A Video" in infotext
+    assert "Rerender key_interval: 2" in infotext
 
-    page.locator("#rerender_run_keys").click()
-    wait_for_status(page, "Key frames: 1.")
-    page.locator("#rerender_interrupt").click()
-    wait_for_status(page, "interrupted")
+    set_in_script(page, "key_interval", "9")
+    set_in_script(page, "attention_end", "0.5")  # the picture was made with the default, which its text does not name
+    choose_script(page, "None")
+    page.locator("#img2img_prompt textarea").fill(infotext.replace("\xa0", " "))
+    page.locator("#img2img_tools #paste").first.click()
+    page.wait_for_function("document.querySelector('#img2img_prompt textarea').value.indexOf('Steps') < 0")
+    page.locator("#rerender_script_key_interval input[type=number]").first.wait_for()
+    assert page.locator("#script_list input").last.input_value() == "Rerender A Video"
+    assert page.locator("#rerender_script_key_interval input[type=number]").first.input_value() == "2"
+    assert page.locator("#rerender_script_attention_end input[type=number]").first.input_value() == "1"
 
-    page.locator("#rerender_generate").click()
-    wait_for_status(page, "running")
-    open_tab(page, server)
-    wait_for_status(page, "running")
-    assert page.locator("#rerender_prompt textarea").input_value() == "an oil painting of a face"
-    wait_for_status(page, "done")
-    page.locator("#rerender_results button", has_text="Result").first.click()
-    page.locator("#rerender_result video").first.wait_for()
-    assert page.locator("#rerender_gallery img").count() >= 3
 
-    jobs = server.call("/rerender/v1/jobs")[1]
-    assert [job["key_frames"] for job in jobs] == [[0, 2, 4]]
-    before = [server.call(f"/rerender/v1/jobs/{jobs[0]['id']}/keys/{frame}")[1] for frame in (0, 2, 4)]
-    page.locator("#rerender_results button", has_text="Key frames").first.click()
-    set_number(page, "redo_frame", 2)
-    page.locator("#rerender_redo").click()
-    wait_for_status(page, "running")
-    wait_for_status(page, "done")
-    after = [server.call(f"/rerender/v1/jobs/{jobs[0]['id']}/keys/{frame}")[1] for frame in (0, 2, 4)]
-    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
+def choose_script(page: Any, name: str) -> None:
+    field = page.locator("#tab_img2img #script_list input").first
+    field.click()
+    page.locator("#tab_img2img #script_list ul li", has_text=name).first.click()
+
+
+def set_in_script(page: Any, name: str, value: str) -> None:
+    field = page.locator(f"#rerender_script_{name} input[type=number]").first
+    field.evaluate(
+        "(field, value) => { field.value = value; field.dispatchEvent(new Event('input', {bubbles: true})); }", value
+    )
+
+
+def test_settings_page_and_defaults(visit: Tab, server: Server) -> None:
+    page = visit.page
+    visit.open("Settings")
+    page.locator("#settings button", has_text="Rerender A Video").first.click()
+    page.locator("#setting_rerender_folder").wait_for()
+    visit.picture("webui-settings")
+    kept = json.loads((server.data / "ui-config.json").read_text())
+    assert kept["rerender/Key interval/value"] == 10
+    assert kept["customscript/rerender_a_video.py/img2img/Key interval/value"] == 10
+
+
+def test_labels_can_be_translated(program: Any, server: Server) -> None:
+    server.call("/sdapi/v1/options", {"localization": "test"})
+    try:
+        visit = Tab(program, server.url)
+        visit.at("#rerender_generate", has_text="Alles").wait_for()
+        visit.at("#rerender_key_interval", has_text="Abstand").wait_for()
+        visit.close()
+    finally:
+        server.call("/sdapi/v1/options", {"localization": "None"})
+
+
+def test_both_themes_are_tidy(program: Any, server: Server) -> None:
+    for theme in ("light", "dark"):
+        visit = Tab(program, server.url, theme=theme)
+        visit.wait_for_state("done")
+        visit.picture(f"webui-{theme}")
+        visit.close()
+        assert (SCREENSHOTS / f"webui-{theme}.png").stat().st_size > 50_000
