@@ -19,7 +19,8 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 
 from rerender._pydantic import BaseModel, Extra, Field
 from rerender.errors import RerenderError, UserError
-from rerender.settings import json_schema
+from rerender.presets import PresetShelf
+from rerender.settings import json_schema, make_settings
 from rerender.ui.jobs import Job, Jobs
 from rerender.ui.pictures import png_bytes
 from rerender.ui.places import TooLarge, confined, safe_name
@@ -32,11 +33,13 @@ PREFIX = "/rerender/v1"
 class Submission(BaseModel):
     """A new job.
 
-    video: name of an upload, or a path in one of the allowed folders. options: for the host; in the webui
+    video: name of an upload, or a path in one of the allowed folders. preset: what `settings` are laid over; "" is the
+    one that the host's settings page names. options: for the host; in the webui
     `{"styles": [...], "alwayson_scripts": {...}}` as in its own API.
     """
 
     video: str
+    preset: str = ""
     settings: dict[str, Any] = Field(default_factory=dict)
     stage: str = "all"
     format: str = "mp4"
@@ -68,12 +71,21 @@ class Access:
         folders: further folders whose videos may be named, asked for at each request.
         upload_limit: largest upload in bytes, asked for at each request.
         check_host: raises a UserError where the host cannot render at all.
+        caps: largest value of settings that limit a run ("limit_frames", …), whatever a request says; 0: no cap.
+        default_preset: name of the preset that jobs start from unless they name one; "": the defaults.
     """
 
     uploads: Path
     folders: Callable[[], list[Path]] = lambda: []
     upload_limit: Callable[[], int] = lambda: 2 * 2**30
     check_host: Callable[[], None] = lambda: None
+    caps: Callable[[], Mapping[str, int]] = dict
+    default_preset: Callable[[], str] = lambda: ""
+
+    @property
+    def presets(self) -> PresetShelf:
+        """All presets, the user's own among them."""
+        return PresetShelf(self.uploads.parent / "presets")
 
     def video(self, name: str) -> Path:
         """A video that a request names.
@@ -84,13 +96,26 @@ class Access:
         return confined(name, [self.uploads, *self.folders()])
 
     def settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of a request; a mask that they name must lie where videos may.
+        """The settings of a request, within the caps; a mask that they name must lie where videos may.
 
         Raises:
             Forbidden, Missing: see `confined`.
+            UserError: a value is refused.
         """
         mask = str(values.get("mask") or "").strip().strip('"')
-        return {**values, "mask": str(self.video(mask))} if mask else dict(values)
+        checked = {**values, "mask": str(self.video(mask))} if mask else dict(values)
+        caps = {name: cap for name, cap in self.caps().items() if cap > 0}
+        asked = make_settings(checked).dict() if caps else {}
+        return checked | {name: min(asked[name] or cap, cap) for name, cap in caps.items()}
+
+    def start_from(self, preset: str) -> dict[str, Any]:
+        """The settings of a preset; of the default one for "".
+
+        Raises:
+            UserError: there is none of that name.
+        """
+        name = preset or self.default_preset()
+        return dict(self.presets.get(name).values) if name else {}
 
 
 def error_response(error: Exception) -> JSONResponse:
@@ -128,6 +153,12 @@ def make_router(jobs: Jobs, access: Access, dependencies: list[Any] | None = Non
         """All settings as JSON Schema."""
         return json_schema()
 
+    @router.get("/presets")
+    def presets() -> Any:
+        """Names of the presets, when to take them, and what they set beside the defaults."""
+        shelf = access.presets
+        return _guarded(lambda: [asdict(shelf.get(name)) for name in shelf.names()])
+
     return router
 
 
@@ -146,7 +177,8 @@ def _add_jobs(router: APIRouter, jobs: Jobs, access: Access) -> None:
         def work() -> dict[str, Any]:
             if request.stage != "propagate":
                 access.check_host()
-            video, settings = access.video(request.video), access.settings(request.settings)
+            video = access.video(request.video)
+            settings = access.settings({**access.start_from(request.preset), **request.settings})
             values = {"stage": request.stage, "format": request.format, "options": request.options}
             return describe(jobs.submit(video, settings, **values))  # type: ignore[arg-type]
 

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from rerender.events import Event
 from rerender.files import storage_error, write_json
 from rerender.settings import draw_seed, make_settings
 from rerender.ui.job import Format, Job, State, checked_format, checked_stage, job_of
-from rerender.ui.places import Missing
+from rerender.ui.places import Busy, Missing
 from rerender.ui.work import OpenHost, Signals, Workshop
 
 if TYPE_CHECKING:
@@ -44,9 +44,18 @@ class Jobs:
         open_host: `open_host(job, cancelled)` → a context manager that holds what renders key frames, and gives it with
             the question whether to stop (the job was cancelled, or the host's own button was pressed).
         one_process: propagate without worker processes. In the webui they would start the webui's own main module.
+        queue_limit: most jobs that may wait or run, asked for when one comes; 0: no limit.
     """
 
-    def __init__(self, root: Path, open_host: OpenHost, *, one_process: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        open_host: OpenHost,
+        *,
+        one_process: bool = False,
+        queue_limit: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._queue_limit = queue_limit
         self.root = root
         self._one_process = one_process
         self._open_host = open_host
@@ -95,7 +104,9 @@ class Jobs:
 
         Raises:
             UserError: a setting or stage that is refused.
+            Busy: too many jobs wait already.
         """
+        self._check_room()
         checked = draw_seed(make_settings(settings)).dict()
         job_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         job = Job(
@@ -123,10 +134,12 @@ class Jobs:
 
         Raises:
             UserError: it is still active, or a value is refused.
+            Busy: too many jobs wait already.
         """
         job = self.get(job_id)
         if job.active:
             raise UserError(f"The job {job_id} is still {job.state}.", hint="Cancel it first, or wait.")
+        self._check_room()
         checked = draw_seed(make_settings(settings or {}, base=make_settings(job.settings))).dict()
         return self._enqueue(
             replace(
@@ -234,6 +247,11 @@ class Jobs:
         if worker is not None:
             self._queue.put(None)
             worker.join(timeout=60)
+
+    def _check_room(self) -> None:
+        limit, waiting = self._queue_limit(), len(self.at_work())
+        if limit and waiting >= limit:
+            raise Busy(f"{waiting} jobs wait or run already; this server takes {limit}.", hint="Try again later.")
 
     # The thread
 

@@ -27,6 +27,12 @@ class TooLarge(UserError):  # noqa: N818
     http_status = 413
 
 
+class Busy(UserError):  # noqa: N818
+    """More than this server takes at once (HTTP 429)."""
+
+    http_status = 429
+
+
 def confined(name: str, folders: Iterable[Path]) -> Path:
     """The existing file or folder `name`, which must lie in one of `folders` also after following links.
 

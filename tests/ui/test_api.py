@@ -124,6 +124,29 @@ def test_upload_over_the_limit_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "uploads").exists() or not list((tmp_path / "uploads").iterdir())
 
 
+def test_caps_hold_whatever_a_request_says(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    client = client_for(tmp_path, caps=lambda: {"limit_frames": 3, "limit_long_side": 0})
+    for settings in (SETTINGS, {**SETTINGS, "limit_frames": 0}, {**SETTINGS, "limit_frames": 100}):
+        job = client.post("/rerender/v1/jobs", json={"video": "clip", "settings": settings}).json()
+        assert job["settings"]["limit_frames"] == 3
+        assert client.app.state.jobs.wait(job["id"], 60).state == "failed"  # type: ignore[attr-defined]
+    lower = client.post("/rerender/v1/jobs", json={"video": "clip", "settings": {"limit_frames": 2}}).json()
+    assert (lower["settings"]["limit_frames"], lower["settings"]["limit_long_side"]) == (2, 2048)
+    refused = client.post("/rerender/v1/jobs", json={"video": "clip", "settings": {"limit_frames": "many"}})
+    assert refused.status_code == 422
+
+
+def test_job_starts_from_a_preset(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    client = client_for(tmp_path, default_preset=lambda: "Strong style")
+    known = {preset["name"]: preset["values"] for preset in client.get("/rerender/v1/presets").json()}
+    for asked, expected in (({}, "Strong style"), ({"preset": "Close to the source"}, "Close to the source")):
+        job = client.post("/rerender/v1/jobs", json={"video": "clip", "settings": {"steps": 7}, **asked}).json()
+        assert {name: job["settings"][name] for name in known[expected]} == known[expected]
+        assert job["settings"]["steps"] == 7
+    answer = client.post("/rerender/v1/jobs", json={"video": "clip", "preset": "none"})
+    assert answer.status_code == 422
+
+
 def test_unsupported_host_is_501(tmp_path: Path, clip: Path) -> None:  # noqa: F811
     def refuse() -> None:
         raise Unsupported("Forge is not supported.")
@@ -138,7 +161,7 @@ def test_every_route_asks_the_dependency(tmp_path: Path) -> None:
 
     client = client_for(tmp_path, [Depends(refuse)])
     routes = [route for route in client.app.routes if route.path.startswith("/rerender")]  # type: ignore[attr-defined]
-    assert len(routes) >= 11
+    assert len(routes) >= 13
     for route in routes:
         for method in route.methods:
             assert client.request(method, route.path).status_code == 401, route.path

@@ -16,7 +16,7 @@ import torch
 from rerender.errors import Interrupted, UserError
 from rerender.host import ModelCall, Rendered, RenderRequest, Sampling
 from rerender.ui.jobs import Job, Jobs
-from rerender.ui.places import Missing
+from rerender.ui.places import Busy, Missing
 
 
 class PaintingHost:
@@ -90,12 +90,12 @@ SETTINGS = {
 }
 
 
-def jobs_with(root: Path, host: PaintingHost) -> Jobs:
+def jobs_with(root: Path, host: PaintingHost, **more: Any) -> Jobs:
     @contextmanager
     def open_host(job: Job, cancelled: Callable[[], bool]) -> Iterator[Any]:
         yield host, cancelled
 
-    return Jobs(root, open_host, one_process=True)
+    return Jobs(root, open_host, one_process=True, **more)
 
 
 def test_job_runs_to_a_finished_file(tmp_path: Path, clip: Path) -> None:
@@ -117,6 +117,22 @@ def test_bad_setting_is_refused_before_anything_is_made(tmp_path: Path, clip: Pa
         jobs.submit(clip, {}, stage="some")  # type: ignore[arg-type]
     assert jobs.list() == []
     assert not (tmp_path / "jobs").exists()
+
+
+def test_no_more_jobs_than_the_limit_wait(tmp_path: Path, clip: Path) -> None:
+    host = PaintingHost(gate=threading.Event())
+    jobs = jobs_with(tmp_path / "jobs", host, queue_limit=lambda: 2)
+    first, second = jobs.submit(clip, SETTINGS, stage="first"), jobs.submit(clip, SETTINGS, stage="first")
+    with pytest.raises(Busy, match="2 jobs wait or run already"):
+        jobs.submit(clip, SETTINGS)
+    jobs.cancel(second.id)
+    third = jobs.submit(clip, SETTINGS, stage="first")
+    with pytest.raises(Busy):
+        jobs.run_again(second.id)
+    assert host.gate is not None
+    host.gate.set()
+    assert [jobs.wait(job.id, 60).state for job in (first, third)] == ["done", "done"]
+    jobs.close()
 
 
 def test_cancel_running_and_waiting_job_then_resume(tmp_path: Path, clip: Path) -> None:

@@ -45,8 +45,6 @@ class Tab(Visit):
 def server(webui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server without any job, and without credentials in the way of the page."""
     data = tmp_path_factory.mktemp("browser")
-    (data / "localizations").mkdir()
-    (data / "localizations" / "test.json").write_text(json.dumps({"Run All": "Alles", "Key interval": "Abstand"}))
     (data / "styles.csv").write_text("name,prompt,negative_prompt\nsoft,soft light,\n")
     with Server(webui, data, flags=()) as running:
         yield running
@@ -166,9 +164,9 @@ def test_script_runs_and_its_infotext_pastes_back(visit: Tab, clip_file: Path) -
     page.locator("#rerender_script_stage label", has_text="Key frames").click()
     set_in_script(page, "key_interval", "2")
     page.locator("#img2img_generate").click()
-    page.wait_for_function("document.querySelectorAll('#img2img_gallery .thumbnail-item').length === 3")
+    page.wait_for_function("document.querySelectorAll('#img2img_gallery .thumbnail-small').length === 3")
     visit.picture("webui-script")
-    infotext = page.locator("#html_info_img2img").inner_text()
+    infotext = page.locator("#html_info_img2img p").first.inner_text()
     assert "Script: Rerender A Video" in infotext
     assert "Rerender key_interval: 2" in infotext
 
@@ -176,10 +174,10 @@ def test_script_runs_and_its_infotext_pastes_back(visit: Tab, clip_file: Path) -
     set_in_script(page, "attention_end", "0.5")  # the picture was made with the default, which its text does not name
     choose_script(page, "None")
     page.locator("#img2img_prompt textarea").fill(infotext.replace("\xa0", " "))
-    page.locator("#img2img_tools #paste").first.click()
+    page.locator("#tab_img2img #paste").click()
     page.wait_for_function("document.querySelector('#img2img_prompt textarea').value.indexOf('Steps') < 0")
     page.locator("#rerender_script_key_interval input[type=number]").first.wait_for()
-    assert page.locator("#script_list input").last.input_value() == "Rerender A Video"
+    assert page.locator("#tab_img2img #script_list input").first.input_value() == "Rerender A Video"
     assert page.locator("#rerender_script_key_interval input[type=number]").first.input_value() == "2"
     assert page.locator("#rerender_script_attention_end input[type=number]").first.input_value() == "1"
 
@@ -204,25 +202,30 @@ def test_settings_page_and_defaults(visit: Tab, server: Server) -> None:
     page.locator("#setting_rerender_folder").wait_for()
     visit.picture("webui-settings")
     kept = json.loads((server.data / "ui-config.json").read_text())
+    assert page.locator("[id^=setting_rerender_]").count() >= 8
     assert kept["rerender/Key interval/value"] == 10
     assert kept["customscript/rerender_a_video.py/img2img/Key interval/value"] == 10
 
 
-def test_labels_can_be_translated(program: Any, server: Server) -> None:
-    server.call("/sdapi/v1/options", {"localization": "test"})
-    try:
-        visit = Tab(program, server.url)
-        visit.at("#rerender_generate", has_text="Alles").wait_for()
-        visit.at("#rerender_key_interval", has_text="Abstand").wait_for()
+def test_labels_can_be_translated(program: Any, webui: Path, tmp_path: Path) -> None:
+    words = {"Run All": "Alles", "Key interval": "Abstand", "Cross-frame attention": "Aufmerksamkeit"}
+    (tmp_path / "translations").mkdir()
+    (tmp_path / "translations" / "test.json").write_text(json.dumps(words))
+    flags = ["--localizations-dir", str(tmp_path / "translations")]
+    with Server(webui, tmp_path / "data", flags, options={"localization": "test"}) as translated:
+        visit = Tab(program, translated.url)
+        for element, word in (("generate", "Alles"), ("key_interval", "Abstand"), ("attention", "Aufmerksamkeit")):
+            visit.at(f"#rerender_{element}", has_text=word).wait_for()
         visit.close()
-    finally:
-        server.call("/sdapi/v1/options", {"localization": "None"})
 
 
 def test_both_themes_are_tidy(program: Any, server: Server) -> None:
     for theme in ("light", "dark"):
         visit = Tab(program, server.url, theme=theme)
         visit.wait_for_state("done")
+        visit.wait_for_strip(0, 4)
+        visit.at("#rerender_gallery button.thumbnail-item >> nth=0").click()
+        visit.wait_for_text("comparison", "frame 0")
         visit.picture(f"webui-{theme}")
         visit.close()
         assert (SCREENSHOTS / f"webui-{theme}.png").stat().st_size > 50_000

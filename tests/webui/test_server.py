@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.webui.server import Server
+from tests.webui.standalone import opened
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -95,6 +96,28 @@ def test_cancelled_job_goes_on(server: Server, clip: bytes) -> None:
     assert 0 < len(stopped["key_frames"]) < 5
     server.call(f"/rerender/v1/jobs/{job}/resume", {})
     assert server.finished(job)["key_frames"] == [0, 1, 2, 3, 4]
+
+
+def test_step_is_shown_and_the_key_frame_skipped(server: Server, clip: bytes) -> None:
+    job = server.submit(server.upload(clip), {**LONG, "steps": 60}, stage="keys")
+    ends = time.monotonic() + 300
+    while server.job(job)["rendering"] != 2:
+        assert time.monotonic() < ends
+    # The first question makes previews begin; until then it is answered by the newest key frame.
+    while opened(server.call(f"/rerender/v1/jobs/{job}/preview")[1]).shape != (16, 16, 3):
+        assert time.monotonic() < ends
+    skipped = server.job(job)["rendering"]
+    assert server.call(f"/rerender/v1/jobs/{job}/skip", {})[0] == (200 if skipped < 4 else 422)
+    assert server.finished(job)["key_frames"] == [frame for frame in range(5) if frame != skipped or frame == 4]
+
+
+def test_api_cannot_lift_the_limits_of_the_server(server: Server) -> None:
+    before = server.call("/sdapi/v1/options")[1]
+    assert before["rerender_upload_limit_mb"] == 2048
+    for name in (name for name in before if name.startswith("rerender_") and name != "rerender_preset"):
+        server.call("/sdapi/v1/options", {name: 1 if isinstance(before[name], int) else "/"})
+    assert server.call("/sdapi/v1/options")[1] == before
+    assert len([name for name in before if name.startswith("rerender_")]) == 8
 
 
 def test_jobs_survive_the_end_of_the_webui(server: Server, clip: bytes) -> None:

@@ -13,6 +13,7 @@ from rerender.errors import RerenderError
 from rerender.hosts.webui.access import dependencies
 from rerender.hosts.webui.session import webui_session
 from rerender.hosts.webui.support import check_model, check_webui
+from rerender.presets import PresetShelf
 from rerender.ui.api import Access, make_router
 from rerender.ui.jobs import Jobs
 from rerender.ui.panel import Surroundings, build_panel
@@ -30,22 +31,43 @@ def register() -> None:
 
 
 def add_settings() -> None:
-    """The settings page."""
+    """The settings page. An API client must not change what protects the server, so all but one are restricted."""
+
+    def presets() -> dict[str, Any]:
+        return {"choices": PresetShelf(root() / "presets").names()}
+
     options = {
+        "rerender_preset": shared.OptionInfo(
+            "Balanced",
+            "Preset that jobs by API start from",
+            gr.Dropdown,
+            presets,
+            section=_SECTION,
+        ).info("The controls of the tab and of the script keep their own defaults: Settings, Defaults"),
         "rerender_folder": shared.OptionInfo(
             "", "Folder of jobs and results (empty: outputs/rerender)", section=_SECTION
-        ),
+        ).needs_restart(),
         "rerender_video_folders": shared.OptionInfo(
             "", "Folders whose videos may be named by path, separated by commas", section=_SECTION
         ),
-        "rerender_upload_limit_mb": shared.OptionInfo(
-            2048, "Largest upload by API, in MB", gr.Number, {"precision": 0}, section=_SECTION
-        ),
+        "rerender_upload_limit_mb": _number(2048, "Largest upload by API, in MB"),
+        "rerender_queue_limit": _number(0, "Most jobs that may wait or run at once (0: no limit)"),
+        "rerender_limit_frames": _number(0, "Most frames of a run, whatever it asks for (0: no limit)"),
+        "rerender_limit_key_frames": _number(0, "Most key frames of a run, whatever it asks for (0: no limit)"),
+        "rerender_limit_long_side": _number(0, "Longest side of rendered frames, in pixels (0: no limit)"),
     }
     for name, info in options.items():
-        info.restrict_api = name != "rerender_upload_limit_mb"  # an API client must not open folders to itself
+        info.restrict_api = name != "rerender_preset"
         shared.opts.add_option(name, info)
-    shared.opts.restricted_opts.update({"rerender_folder", "rerender_video_folders"})
+    shared.opts.restricted_opts.update(name for name in options if name != "rerender_preset")
+
+
+def _number(default: int, label: str) -> Any:
+    return shared.OptionInfo(default, label, gr.Number, {"precision": 0}, section=_SECTION)
+
+
+def _limit(name: str) -> int:
+    return int(shared.opts.data.get(f"rerender_{name}") or 0)
 
 
 def root() -> Path:
@@ -59,7 +81,7 @@ def jobs() -> Jobs:
     global _jobs
     with _lock:
         if _jobs is None:
-            _jobs = Jobs(root() / "jobs", webui_session, one_process=True)
+            _jobs = Jobs(root() / "jobs", webui_session, one_process=True, queue_limit=lambda: _limit("queue_limit"))
         return _jobs
 
 
@@ -70,6 +92,8 @@ def access() -> Access:
         folders=_video_folders,
         upload_limit=lambda: int(shared.opts.data.get("rerender_upload_limit_mb", 2048)) * 2**20,
         check_host=check_host,
+        caps=lambda: {name: _limit(name) for name in ("limit_frames", "limit_key_frames", "limit_long_side")},
+        default_preset=lambda: str(shared.opts.data.get("rerender_preset", "")),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,7 @@ class RerenderScript(scripts.Script):
         constraint_groups(maker)
         further_groups(maker)
         made = maker.in_order()
-        self.infotext_fields = [(component, _infotext_name(name)) for name, component in made.items()]
-        self.paste_field_names = [_infotext_name(name) for name in made]
+        self.infotext_fields = [(component, _pasted(name)) for name, component in made.items()]
         return [file, path, stage, *made.values()]
 
     def run(self, p: Any, *args: Any) -> Processed:
@@ -95,6 +94,16 @@ class RerenderScript(scripts.Script):
 
 def _infotext_name(name: str) -> str:
     return f"Rerender {name}"
+
+
+def _pasted(name: str) -> Callable[[dict[str, Any]], Any]:
+    """What a pasted infotext says of a setting: texts of this script leave out what has its default."""
+    default = schema()[name].default
+
+    def value(parameters: dict[str, Any]) -> Any:
+        return parameters.get(_infotext_name(name), default) if parameters.get("Script") == TITLE else None
+
+    return value
 
 
 def _from_tab(p: Any) -> dict[str, Any]:
