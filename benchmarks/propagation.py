@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--presets", default="fast,default,quality,exhaustive")
     parser.add_argument("--frames", type=int, default=1000, help="of the memory part")
     parser.add_argument("--side", type=int, default=256, help="of the memory part's square frames")
-    parser.add_argument("--cases", default=",".join(kind for kind, _ in CASES), help="scenes of the sequences")
+    parser.add_argument("--cases", default=",".join(dict(CASES)), help="scenes of the sequences")
     parser.add_argument("--flows", default="exact,dis", help="of the sequences")
     parser.add_argument("--ebsynth", type=Path, help="an EbSynth binary to run on the same pictures")
     parser.add_argument("--json", type=Path)

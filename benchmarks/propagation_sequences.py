@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rerender.evaluate.looks import apply_look
-from rerender.evaluate.metrics import pair_warp_error
+from rerender.evaluate.metrics import laplacian_variance, pair_warp_error
 from rerender.evaluate.motion import SceneMotion
 from rerender.evaluate.scenes import Scene, scene
 from rerender.motion.warp import warp
@@ -16,10 +16,15 @@ from rerender.propagate import PropagationSettings, propagate_interval
 
 CASES = (
     ("translation", "oil"),
-    ("rotation", "comic"),
-    ("zoom", "watercolour"),
-    ("parallax", "mosaic"),
+    ("translation", "comic"),
     ("fast", "oil"),
+    ("fast", "watercolour"),
+    ("parallax", "mosaic"),
+    ("parallax", "oil"),
+    ("rotation", "comic"),
+    ("rotation", "pencil"),
+    ("zoom", "watercolour"),
+    ("deformation", "pencil"),
 )
 
 
@@ -31,6 +36,7 @@ class SequenceFigures:
         inside, joins: warp error of frame pairs inside intervals, and of the pairs on both sides of a key.
         truth_inside: the same of a clip made by warping the key frames along the true flow.
         psnr, truth_psnr: of the propagated and of the truth-warped in-betweens against the style of every frame.
+        sharpness, truth_sharpness: variance of the Laplacian of both, relative to the style of every frame.
         nearer_last: share of intervals whose last in-between is nearer to the key behind it than to the one before.
         cpu_seconds: per in-between frame, everything included.
     """
@@ -40,6 +46,8 @@ class SequenceFigures:
     truth_inside: float
     psnr: float
     truth_psnr: float
+    sharpness: float
+    truth_sharpness: float
     nearer_last: float
     cpu_seconds: float
 
@@ -84,6 +92,8 @@ def measure_sequence(
         truth_inside=float(np.mean([own[i] for i in inside])),
         psnr=_psnr([clip[n] for n in inner], [wanted[n] for n in inner]),
         truth_psnr=_psnr([truth[n] for n in inner], [wanted[n] for n in inner]),
+        sharpness=_sharpness([clip[n] for n in inner], [wanted[n] for n in inner]),
+        truth_sharpness=_sharpness([truth[n] for n in inner], [wanted[n] for n in inner]),
         nearer_last=float(np.mean([_nearer_last(made, clip, b, gap) for b in keys[1:]])),
         cpu_seconds=seconds / len(inner),
     )
@@ -118,3 +128,7 @@ def _nearer_last(made: Scene, clip: dict[int, np.ndarray], last: int, gap: int) 
 def _psnr(pictures: list[np.ndarray], truth: list[np.ndarray]) -> float:
     errors = [np.mean((a.astype(np.float64) - b) ** 2) for a, b in zip(pictures, truth, strict=True)]
     return float(10 * np.log10(255**2 / np.mean(errors)))
+
+
+def _sharpness(pictures: list[np.ndarray], truth: list[np.ndarray]) -> float:
+    return float(np.mean([laplacian_variance(p) for p in pictures]) / np.mean([laplacian_variance(t) for t in truth]))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from rerender.errors import UserError
+from rerender.propagate.bands import LEAST_ROWS, synthesize_in_bands
 from rerender.propagate.cuda.errors import OUT_OF_MEMORY, CudaError, NoGpuError
+from rerender.propagate.problem import Guide
 from rerender.propagate.settings import DeviceName
 from rerender.propagate.synthesis import Synthesis, synthesize
 
@@ -16,12 +20,14 @@ __all__ = ["CudaError", "choose_synthesis", "usable"]
 
 _log = logging.getLogger(__name__)
 
+_BANDS = (1, 2, 4, 8)
+
 
 def choose_synthesis(wish: DeviceName) -> Callable[..., Synthesis]:
     """Return `synthesis.synthesize`, or what does the same on the GPU.
 
-    A GPU that runs out of memory hands over to the CPU, for all that the returned function is used for, with one line
-    that says so.
+    A GPU that runs out of memory gets smaller and smaller bands, and at last hands over to the CPU, for all that the
+    returned function is used for; one line says so each time.
 
     Args:
         wish: "auto" takes the GPU if it can be used, and says why where it cannot.
@@ -43,27 +49,40 @@ def usable() -> bool:
 
 
 class _OnGpu:
-    """`synthesize` on the GPU, until its memory is too small."""
+    """`synthesize` on the GPU, whole or in bands, until its memory is too small even for those."""
 
     def __init__(self) -> None:
-        self._full = False
+        self._left = list(_BANDS)  # how many bands a synthesis is cut into; nothing left: the CPU
 
-    def __call__(self, *arguments: Any, threads: int = 0, **options: Any) -> Synthesis:
-        if not self._full:
+    def __call__(self, style: np.ndarray, guides: Sequence[Guide], *, threads: int = 0, **options: Any) -> Synthesis:
+        rows = guides[0].target.shape[0]
+        while self._left:
             try:
-                return self._run(*arguments, **options)
+                return synthesize_in_bands(self._run, self._left[0], style, guides, **options)
             except (CudaError, RuntimeError) as error:
                 if not _is_memory(error):
                     raise
-                self._full = True
-                _log.warning("the GPU has too little free memory for the propagation, it goes on on the CPU: %s", error)
-        return synthesize(*arguments, threads=threads, **options)
+                self._retreat(rows, str(error))
+            _free_memory()
+        return synthesize(style, guides, threads=threads, **options)
+
+    def _retreat(self, rows: int, reason: str) -> None:
+        self._left = [count for count in self._left[1:] if rows >= count * LEAST_ROWS]
+        way = f"in {self._left[0]} bands" if self._left else "on the CPU"
+        _log.warning("the GPU has too little free memory for the propagation, it goes on %s: %s", way, reason)
 
     @staticmethod
     def _run(*arguments: Any, **options: Any) -> Synthesis:
         from rerender.propagate.cuda import device, engine
 
         return engine.synthesize(device.open_device(), *arguments, **options)
+
+
+def _free_memory() -> None:
+    """Give back what torch keeps of the failed attempt."""
+    import torch
+
+    torch.cuda.empty_cache()
 
 
 def _is_memory(error: Exception) -> bool:

@@ -19,7 +19,7 @@ from rerender.propagate.cuda.driver import Driver
 
 STREAM = 0x5EED
 _COUNTERS = ("retained", "loaded_ptx", "loaded_cubins", "launches", "without_context")
-_SWITCHES = ("refuse_ptx", "refuse_all", "fail_launches", "backwards")
+_SWITCHES = ("refuse_ptx", "refuse_all", "fail_launches", "backwards", "most_threads")
 
 
 class StandIn:

@@ -46,7 +46,7 @@ static Kernel kernels[] = {
 
 // What a test sets and reads.
 extern "C" {
-int refuse_ptx = 0, refuse_all = 0, fail_launches = 0, backwards = 0;
+int refuse_ptx = 0, refuse_all = 0, fail_launches = 0, backwards = 0, most_threads = 0;
 int retained = 0, loaded_ptx = 0, loaded_cubins = 0, launches = 0, without_context = 0;
 void* last_stream = nullptr;
 }
@@ -88,6 +88,7 @@ extern "C" int cuLaunchKernel(
     unsigned block_z, unsigned shared, void* stream, void** values, void** extra) {
     if (!depth) without_context++;
     if (fail_launches) return fail_launches;
+    if (most_threads && grid_x * grid_y * block_x * block_y > static_cast<unsigned>(most_threads)) return 2;
     if (!grid_x || !grid_y || grid_z != 1 || block_x * block_y > 1024 || block_z != 1 || shared || extra) return 1;
     launches++;
     last_stream = stream;

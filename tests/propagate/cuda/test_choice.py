@@ -14,6 +14,7 @@ from rerender.propagate.cuda import device as device_module
 from rerender.propagate.cuda import driver as driver_module
 from rerender.propagate.cuda.device import Device
 from rerender.propagate.cuda.errors import CudaError, NoGpuError
+from rerender.propagate.guides import pixel_grid
 from rerender.propagate.problem import Effort, Guide
 from rerender.propagate.synthesis import synthesize
 from tests.propagate.cuda.conftest import StandIn
@@ -94,6 +95,31 @@ def test_a_full_gpu_hands_over_to_the_cpu_for_good(gpu: StandIn, caplog: Any) ->
     assert gpu.launches == 0
     assert len(caplog.records) == 1
     assert "out of memory" in caplog.text
+
+
+def way(record: logging.LogRecord) -> str:
+    return record.getMessage().split("it goes on ")[1].split(":")[0]
+
+
+def test_a_gpu_that_is_too_small_works_in_bands_before_it_gives_up(gpu: StandIn, caplog: Any) -> None:
+    rng = np.random.default_rng(0)
+    style, frame = rng.integers(0, 256, (2, 640, 14, 3), dtype=np.uint8)
+    guides, options = (
+        [Guide(frame, frame, 6.0)],
+        {**OPTIONS, "start": pixel_grid(640, 14).astype(np.int32), "start_levels": 1},
+    )
+    chosen = cuda.choose_synthesis("cuda")
+    whole = chosen(style, guides, **options)
+    gpu.most_threads = 2200 * 64  # the whole source has 2557 × 53 quarter pixels, that of a half about 1900
+    small = chosen(style, guides, **options)
+    chosen(style, guides, **options)
+    assert [way(record) for record in caplog.records] == ["in 2 bands"]
+    assert (small.nnf == whole.nnf).mean() > 0.99
+    assert (small.picture == whole.picture).mean() > 0.95
+    gpu.most_threads = 1
+    last = chosen(style, guides, **options)
+    assert [way(record) for record in caplog.records[1:]] == ["in 4 bands", "in 8 bands", "on the CPU"]
+    assert np.array_equal(last.nnf, synthesize(style, guides, **options).nnf)
 
 
 def test_torchs_own_lack_of_memory_counts_too(gpu: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
