@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -144,7 +145,12 @@ def test_without_kept_state_the_target_is_an_estimate(rendered):
 
 def test_command_writes_a_sheet_and_single_pictures(rendered, tmp_path, capsys):
     assert main(["inspect", str(rendered), "--frame", "3", "--output", str(tmp_path / "views")]) == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "views" / "sheet.png")
+    said = capsys.readouterr()
+    assert said.out.strip() == str(tmp_path / "views" / "sheet.png")
+    shown = re.findall(r"(previous|anchor) \(0\) shows (\d+)% of frame 3", said.err)
+    assert [name for name, _ in shown] == ["previous", "anchor"]
+    with Project(rendered) as project:
+        assert [round(100 * share) for share in project.key(3).visible.values()] == [int(share) for _, share in shown]
     names = {path.stem for path in (tmp_path / "views").glob("*.png")}
     assert names >= {"sheet", "source", "result", "flow_anchor", "target", "difference"}
     assert read_picture(tmp_path / "views" / "result.png").shape == (*SIZE, 3)

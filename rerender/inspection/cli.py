@@ -18,14 +18,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, cancelled: Callable[[], bool]) -> None:
-    """Write the pictures and print the path of the sheet."""
+    """Write the pictures and print the path of the sheet; on standard error, how much the references show."""
     from rerender.inspection import inspect_key_frame, write_inspection
+    from rerender.project import Project
 
+    project = Project.as_it_is(args.project)
     with tqdm(unit="frame", disable=not sys.stderr.isatty(), leave=False) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        views = inspect_key_frame(args.project, args.frame, on_progress=show, cancelled=cancelled)
+        views = inspect_key_frame(project, args.frame, on_progress=show, cancelled=cancelled)
+    if (key := project.key(args.frame)) is not None:
+        for name, share in key.visible.items():
+            text = f"{name} ({key.references[name]}) shows {share:.0%} of frame {args.frame}"
+            print(text, file=sys.stderr)  # noqa: T201
     print(write_inspection(views, args.output)[-1])  # noqa: T201
