@@ -79,8 +79,14 @@ class ClipView:
         nothing = [gr.update(), gr.update(), gr.update()]
         yield nothing
         time.sleep(SETTLE_SECONDS)
+        if not outdated():
+            yield from self._shown(file, path, job_id, values, outdated)
         if outdated():
-            return
+            yield nothing  # see `Newest`
+
+    def _shown(
+        self, file: Any, path: str, job_id: str, values: Sequence[Any], outdated: Callable[[], bool]
+    ) -> Iterator[list[Any]]:
         try:
             video = self.video(file, path, job_id)
             if video is None:

@@ -19,7 +19,7 @@ from rerender.ui.clip_view import ClipView
 from rerender.ui.compare import player_html, source_proxy
 from rerender.ui.job import Job
 from rerender.ui.places import Missing
-from rerender.ui.status import error_html, hint_html, project_label, status_html
+from rerender.ui.status import error_html, hint_html, project_label, project_mark, status_html
 from rerender.ui.surroundings import Newest, Surroundings
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,9 @@ class RunView:
 
     def open(self, request: gr.Request, label: str) -> Iterator[list[Any]]:
         """Go on with a former project, which replaces upload and path (the last two outputs), or begin a new one."""
-        job = next((job for job in self.around.jobs().list() if project_label(job) == label), None)
+        # By the id alone: the state in the label may have changed since the list was made.
+        known = self.around.jobs().list()
+        job = next((job for job in known if label.endswith(project_mark(job))), None)
         if job is None:
             self.newest.claim(request, "watch")
             # An upload stays: the new project may well be for the clip that was just chosen.
@@ -157,18 +159,18 @@ class RunView:
 
     def _watch(self, request: Any, job_id: str) -> Iterator[list[Any]]:
         outdated = self.newest.claim(request, "watch")
-        jobs, last = self.around.jobs(), None
-        while (job := self._known(job_id)) is not None:
+        last: Job | None = None
+        while not outdated() and (job := self._known(job_id)) is not None:
             yield self._changes(job, last)
             last = job
-            if outdated():
-                return
             if not job.active:
                 break
             time.sleep(WATCH_SECONDS)
-        if job is not None and job.output and not job.active:
-            shown = dict.fromkeys(SHOWN, gr.update()) | {"player": self._player(jobs.get(job_id))}
+        if last is not None and last.output and not last.active and not outdated():
+            shown = dict.fromkeys(SHOWN, gr.update()) | {"player": self._player(last)}
             yield list(shown.values())
+        if outdated():
+            yield [gr.update()] * len(SHOWN)  # see `Newest`
 
     def _changes(self, job: Job, last: Job | None) -> list[Any]:
         jobs = self.around.jobs()

@@ -58,7 +58,12 @@ def hint_html(text: str) -> str:
 def project_label(job: Job) -> str:
     """A job in a list: name, date, state, and the end of its id."""
     when = time.strftime("%d %b %Y %H:%M", time.localtime(job.created))
-    return f"{job.name} · {when} · {_STATES[job.state]} · {job.id[-6:]}"
+    return f"{job.name} · {when} · {_STATES[job.state]}{project_mark(job)}"
+
+
+def project_mark(job: Job) -> str:
+    """What a job's label ends with, whatever its state."""
+    return f" · {job.id[-6:]}"
 
 
 def _facts(job: Job) -> str:

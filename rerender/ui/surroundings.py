@@ -45,7 +45,9 @@ class Surroundings:
 class Newest:
     """Tells an answer that it is out of date: the same page has asked the same question again since.
 
-    Moving a slider asks many times a second, and a page that shows another job no longer watches the first.
+    Moving a slider asks many times a second, and a page that shows another job no longer watches the first. A generator
+    that is out of date must end by yielding no change: gradio sends the last thing it yielded once more when it ends,
+    and would bring back what the newer answer has replaced.
     """
 
     def __init__(self) -> None:

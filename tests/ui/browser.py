@@ -132,8 +132,18 @@ class Visit:
 
     def choose(self, dropdown: str, words: str) -> None:
         """Choose in a list by what an entry contains."""
-        self.at(f"#rerender_{dropdown} input").click()
-        self.at(f"#rerender_{dropdown} ul li", has_text=words).click()
+        from playwright.sync_api import TimeoutError as TimedOut
+
+        entry = self.at(f"#rerender_{dropdown} ul li", has_text=words)
+        for _ in range(10):
+            self.at(f"#rerender_{dropdown} input").click()
+            try:
+                entry.click(timeout=3000)
+                return
+            except TimedOut:  # the list was closed by an update that came just then
+                self.page.keyboard.press("Escape")
+                self.at(f"#rerender_{dropdown} input").blur()
+        raise AssertionError(f"the list {dropdown} offers no {words!r}")
 
     def wait_for_state(self, state: str) -> None:
         """Wait until the job's card says so."""

@@ -78,8 +78,7 @@ def visit(program: Any, address: str) -> Iterator[Visit]:
 
 def begin(visit: Visit, clip: Path, prompt: str = "an oil painting of a rabbit on grass") -> None:
     """A new project with the clip, and settings that are quick to render."""
-    visit.tab("sources", "Former project")
-    visit.choose("project", "New project")
+    _new_project(visit)
     visit.tab("sources", "Upload")
     visit.at("#rerender_video input[type=file]").set_input_files(clip)
     visit.set(prompt=prompt, key_interval=INTERVAL, **SETTINGS)
@@ -211,14 +210,26 @@ def test_strip_is_edited(visit: Visit, clip: Path) -> None:
     assert visit.value("key_mode") == "uniform"
 
 
-def test_key_frame_is_skipped(visit: Visit, clip: Path) -> None:
+def test_key_frame_is_skipped_and_another_project_waits(visit: Visit, clip: Path) -> None:
     begin(visit, clip, prompt="a mosaic of a rabbit")
-    visit.set(steps=40)
+    visit.set(steps=25, key_interval=1)
+    visit.wait_for_strip(*range(FRAMES))
     visit.press("run_keys")
-    visit.wait_for_text("status", "frame 4")
+    visit.wait_for_text("status", "frame 1")
     visit.press("skip")
-    visit.wait_for_text("status", "Key frame 4 is left out")
-    visit.wait_for_strip(0, 8)
+    visit.wait_for_text("status", "Key frame 1 is left out")
+    visit.wait_for_strip(0, *range(2, FRAMES))
+
+    _new_project(visit)
+    visit.set(prompt="a comic of a rabbit")
+    visit.press("generate")
+    visit.wait_for_state("queued")
+    visit.wait_for_text("status", "Queue")
+    visit.press("interrupt")
+    visit.wait_for_state("interrupted")
+    visit.choose("project", "running")
+    visit.wait_for_state("running")
+    assert visit.value("prompt") == "a mosaic of a rabbit"
     visit.press("interrupt")
     visit.wait_for_state("interrupted")
 
@@ -237,6 +248,12 @@ def test_presets_are_applied_saved_and_deleted(visit: Visit) -> None:
     visit.page.wait_for_function("document.querySelector('#rerender_steps input').value === '11'")
     visit.press("preset_delete")
     visit.wait_for_text("preset_advice", "Deleted")
+
+
+def _new_project(visit: Visit) -> None:
+    visit.tab("sources", "Former project")
+    visit.choose("project", "New project")
+    visit.wait_for_text("status", "Stable motion works best")
 
 
 def _finished_project(visit: Visit) -> str:

@@ -152,8 +152,12 @@ def test_page_that_shows_another_job_stops_watching_the_first(tmp_path: Path, cl
     watching = run.starter("keys")(PAGE, *inputs_of())
     next(watching)
     list(run.open(PAGE, texts.NEW_PROJECT))
-    assert len(list(watching)) <= 1
+    assert list(watching) == [[gr.update()] * len(SHOWN)]
+    (label,) = run.projects()[1:]
+    assert "running" in label
     gate.set()
+    jobs.wait(jobs.list()[0].id, 60)
+    assert as_shown(next(run.open(PAGE, label)))["job_id"] == jobs.list()[0].id  # though it runs no more
     jobs.close()
 
 

@@ -46,7 +46,7 @@ class RerenderScript(scripts.Script):
 
     def ui(self, is_img2img: bool) -> list[Any]:
         """Video, stage and all settings that the tab does not have."""
-        file = gr.File(label="Video", file_types=["video", ".gif"], elem_id="rerender_script_video")
+        file = gr.File(label="Video", file_types=["video", ".gif"], elem_id="rerender_script_video", height=110)
         path = gr.Textbox(label="Or a path on the server", elem_id="rerender_script_path")
         stage = gr.Radio(list(_STAGES), value="1st key frame", label="Run", elem_id="rerender_script_stage")
         maker = Maker(prefix="rerender_script", without=left_out(_OF_THE_TAB))
