@@ -173,6 +173,14 @@ def test_propagation_of_given_key_frames(capsys: pytest.CaptureFixture[str], tmp
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_a_truncated_key_frame_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    clip, key = write_clip(tmp_path / "a.mp4"), tmp_path / "keys" / "0.png"
+    write_png(key, np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8))
+    key.write_bytes(key.read_bytes()[:1500])
+    assert main(["propagate", str(clip), "--keys", str(key.parent), "--output", str(tmp_path / "o.mp4")]) == 2
+    assert "0.png cannot be read" in capsys.readouterr().err
+
+
 def test_an_edited_key_frame_reaches_the_frames_around_it(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", frames=7)
     keys = tmp_path / "keys"

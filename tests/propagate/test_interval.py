@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.propagation_sequences import measure_sequence
 from rerender.errors import Interrupted, UserError
 from rerender.propagate import IntervalJob, PropagationSettings, propagate_all, propagate_interval
 from tests.propagate.clips import clip, mse, restyle
@@ -67,6 +68,24 @@ def _warped(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
     from rerender.motion.warp import warp
 
     return warp(picture, flow)
+
+
+@pytest.mark.parametrize(("kind", "look"), [("translation", "oil"), ("parallax", "watercolour")])
+def test_a_sequence_is_as_steady_as_its_keys_warped_along_the_true_flow(kind, look):
+    figures = measure_sequence(kind, look, FAST, side=96, gap=6)
+    assert figures.inside < 1.1 * figures.truth_inside
+    assert figures.joins < 1.15 * figures.inside
+    assert figures.psnr > figures.truth_psnr
+    assert figures.nearer_last == 1
+
+
+def test_a_key_at_a_cut_reaches_no_frame_of_the_shot_before():
+    shot, _ = clip("translation", 3, 48, seed=1)
+    other, _ = clip("translation", 1, 48, seed=2)
+    keys = np.full((48, 48, 3), (200, 20, 20), np.uint8), np.full((48, 48, 3), (20, 20, 200), np.uint8)
+    pictures = dict(propagate_interval([*shot, *other], *keys, FAST, cuts=(3,)))
+    assert sorted(pictures) == [1, 2]
+    assert all(np.all(picture[..., 0] > 190) for picture in pictures.values())
 
 
 def test_each_side_of_a_cut_comes_from_its_own_key():
