@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from modules import sd_hijack, sd_samplers, shared
+from modules import sd_hijack, sd_samplers, sd_schedulers, shared
 from modules.processing import StableDiffusionProcessingImg2Img, process_images
 from PIL import Image
 
@@ -256,11 +256,36 @@ def attention_optimisations() -> dict[str, Any]:
     }
 
 
+def with_every_sampler() -> dict[str, Any]:
+    """Two key frames with all constraints on, by each sampler: how far the second is from its source, or an error."""
+    found: dict[str, Any] = {}
+    for sampler in samplers():
+        try:
+            pictures = translate(sampler=sampler, steps=6).astype(int)
+            found[sampler] = float(np.abs(pictures[1] - frames(2)[1]).mean())
+        except UserError as error:
+            found[sampler] = str(error)
+    return found
+
+
+def with_every_schedule() -> dict[str, str]:
+    """The same, by each noise schedule."""
+    return {
+        schedule.label: str(list(translate(scheduler=schedule.label, steps=6).shape))
+        for schedule in sd_schedulers.schedulers
+    }
+
+
 def row_layouts() -> dict[str, Any]:
     """Rows of the U-Net's calls differ; results must not. Mean difference to the usual layout, in 255ths."""
     usual = translate(sampler="Euler").astype(int)
     split = translate({"batch_cond_uncond": False}, sampler="Euler").astype(int)
-    return {"batch_cond_uncond off": float(np.abs(split - usual).mean())}
+    # Hypertile would cut this picture into tiles, in which no token sees the frame beside it.
+    tiled = translate({"hypertile_enable_unet": True}, sampler="Euler").astype(int)
+    return {
+        "batch_cond_uncond off": float(np.abs(split - usual).mean()),
+        "hypertile on": float(np.abs(tiled - usual).mean()),
+    }
 
 
 def unusual_prompts() -> dict[str, Any]:

@@ -55,6 +55,21 @@ def test_attention_agrees_among_all_optimisations(inside: Any) -> None:
         assert difference["max"] <= 1, (name, difference)
 
 
+def test_every_sampler_renders_key_frames_with_all_constraints(inside: Any) -> None:
+    found = inside("with_every_sampler")
+    assert len(found) >= 20
+    assert "has no fixed number of steps" in found.pop("DPM adaptive")
+    for sampler, difference in found.items():
+        assert isinstance(difference, float), (sampler, difference)
+        assert 1.0 < difference < 120.0, (sampler, difference)
+
+
+def test_every_schedule_renders_key_frames(inside: Any) -> None:
+    found = inside("with_every_schedule")
+    assert len(found) >= 8
+    assert set(found.values()) == {"[2, 128, 128, 3]"}
+
+
 def test_row_layout_does_not_matter(inside: Any) -> None:
     for name, difference in inside("row_layouts").items():
         assert difference < 0.05, name

@@ -9,9 +9,11 @@ import time
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
+from tests.webui.place import CHECKPOINT
 from tests.webui.server import Server
-from tests.webui.standalone import opened
+from tests.webui.standalone import CHECKPOINT_FILE, opened
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -118,6 +120,35 @@ def test_api_cannot_lift_the_limits_of_the_server(server: Server) -> None:
         server.call("/sdapi/v1/options", {name: 1 if isinstance(before[name], int) else "/"})
     assert server.call("/sdapi/v1/options")[1] == before
     assert len([name for name in before if name.startswith("rerender_")]) == 8
+
+
+def test_another_checkpoint_between_stages_is_noticed(server: Server, clip: bytes) -> None:
+    usual = server.call("/sdapi/v1/options")[1]["sd_model_checkpoint"]
+    video = server.upload(clip)
+    job = server.submit(video, SETTINGS, stage="keys")
+    server.finished(job)
+    before = server.keys(job)
+    place_other_checkpoint(server)
+    server.call("/sdapi/v1/options", {"sd_model_checkpoint": "other.safetensors"})
+    try:
+        server.call(f"/rerender/v1/jobs/{job}/resume", {"stage": "keys"})
+        assert server.finished(job)["state"] == "done"
+        fresh = server.submit(video, SETTINGS, stage="keys")
+        assert server.finished(fresh)["state"] == "done"
+    finally:
+        server.call("/sdapi/v1/options", {"sd_model_checkpoint": usual})
+    assert server.keys(job) == server.keys(fresh)
+    assert all(old != new for old, new in zip(before, server.keys(job), strict=True))
+
+
+def place_other_checkpoint(server: Server) -> None:
+    """A checkpoint that differs a little from the demo's."""
+    folder = server.data / "models" / "Stable-diffusion"
+    weights = load_file(CHECKPOINT_FILE)
+    weights["model.diffusion_model.out.2.weight"] *= 0.9
+    save_file(weights, folder / "other.safetensors")
+    (folder / "other.yaml").write_bytes((folder / f"{CHECKPOINT}.yaml").read_bytes())
+    server.call("/sdapi/v1/refresh-checkpoints", {})
 
 
 def test_jobs_survive_the_end_of_the_webui(server: Server, clip: bytes) -> None:
