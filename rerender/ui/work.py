@@ -33,12 +33,14 @@ class Signals:
 
     Attributes:
         skip_frame: key frame that is to be left out; None: none.
+        redone: key frames of which a new rendering was asked in this run, once each however often it starts over.
         skippable: key frames that may be left out: not the ends of a shot, which its other frames are held to.
         preview: the newest step as a small picture, uint8 RGB (h, w, 3).
     """
 
     cancel: threading.Event = field(default_factory=threading.Event)
     skip_frame: int | None = None
+    redone: set[int] = field(default_factory=set)
     skippable: frozenset[int] = frozenset()
     preview: np.ndarray | None = None
     looked: float = -1e9
@@ -136,8 +138,9 @@ class Workshop:
         with self._open(job) as (host, stop):
             shown: Any = PreviewingHost(host, self.signals.show, self.signals.watched)
             run = prepare(project, Path(job.video), self._settings(job), host=shown, emit=self.emit, cancelled=stop)
-            for frame in job.redo:
+            for frame in set(job.redo) - self.signals.redone:
                 redo(run, frame)
+                self.signals.redone.add(frame)
             self._note_plan(run, job)
             self.signals.preview = None
             run_stage(run, "first" if job.stage == "first" else "keys", self._output(job))
@@ -172,7 +175,7 @@ class Workshop:
         settings = {**job.settings, "key_mode": "listed", "key_frames": ", ".join(map(str, keys))}
         self.update(settings=settings, rendering=None)
         self.emit(Event("note", {"text": f"Key frame {frame} is left out; its neighbours fill in"}))
-        return replace(job, settings=settings, redo=())
+        return replace(job, settings=settings)
 
     def _planned(self, job: Job) -> tuple[int, ...]:
         from rerender.pipeline import prepare

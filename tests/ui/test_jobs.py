@@ -268,6 +268,24 @@ def test_skip_while_redoing_keeps_the_old_picture(tmp_path: Path, clip: Path) ->
     jobs.close()
 
 
+def test_skip_in_a_redo_of_two_renders_the_other_once(tmp_path: Path, clip: Path) -> None:
+    from rerender.project import Project
+
+    host = GatedHost()
+    host.hold_at = -1
+    jobs = jobs_with(tmp_path / "jobs", host)
+    job = jobs.wait(jobs.submit(clip, {**SETTINGS, "key_interval": 2}, stage="keys").id, 60)
+    host.hold_at = host.rendered
+    jobs.run_again(job.id, redo_frames=(2, 4))
+    assert host.waiting.wait(30)
+    at_work = jobs.get(job.id).rendering
+    jobs.skip(job.id)
+    assert jobs.wait(job.id, 60).state == "done"
+    with Project(jobs.folder(job.id) / "project") as project:
+        assert {frame: project.revision(frame) for frame in (2, 4)} == {2: int(at_work != 2), 4: int(at_work != 4)}
+    jobs.close()
+
+
 def test_waiting_jobs_are_listed_in_their_order(tmp_path: Path, clip: Path) -> None:
     host = PaintingHost(gate=threading.Event())
     jobs = jobs_with(tmp_path / "jobs", host)
