@@ -5,12 +5,16 @@ Leaves screenshots in out/screenshots.
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.ui.browser import SCREENSHOTS, Visit, browser, chromium
 from tests.webui.server import Server
@@ -127,6 +131,28 @@ def test_four_buttons_with_an_interrupt_a_reload_and_a_redo(visit: Tab, server: 
     visit.wait_for_state("running")
     visit.wait_for_state("done")
     assert [old == new for old, new in zip(before, server.keys(job["id"]), strict=True)] == [True, False, True]
+
+
+def test_first_preview_comes_soon(visit: Tab, server: Server, clip_frames: list[Any]) -> None:
+    visit.wait_for_gallery(len(KEYS))
+    stored = io.BytesIO()
+    Image.fromarray(clip_frames[0]).save(stored, "PNG")
+    asked = {"init_images": [base64.b64encode(stored.getvalue()).decode()], "width": 128, "height": 128}
+    began = time.monotonic()
+    assert server.call("/sdapi/v1/img2img", {**asked, **SETTINGS, "steps": 30, "prompt": PROMPT})[0] == 200
+    plain = time.monotonic() - began
+    visit.set(seed=4)
+    began = time.monotonic()
+    visit.press("run_first")
+    visit.at("#rerender_status .rerender-state.running").wait_for()
+    visit.at("#rerender_status img.rerender-step").wait_for()
+    assert time.monotonic() - began < plain + 3.0
+    visit.wait_for_state("done")
+    visit.set(seed=3)
+    visit.press("run_keys")
+    visit.wait_for_state("running")
+    visit.wait_for_gallery(len(KEYS))
+    visit.wait_for_state("done")
 
 
 def test_selected_key_frame_goes_to_img2img(visit: Tab) -> None:
