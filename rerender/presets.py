@@ -53,7 +53,7 @@ class Preset:
 _FEW_STEPS = {"steps": 8, "period_unit": "noise", "denoising_strength": 0.7}
 
 BUILT_IN: tuple[Preset, ...] = (
-    Preset("Balanced", "The defaults: the paper's settings. Start here."),
+    Preset("Balanced", "The paper's periods and strengths, and detail fusion. Start here."),
     Preset(
         "Strong style",
         "A look far from the source. More strength, held together by longer fusion; expect less detail.",
