@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy as np
 from PIL import Image
 
 from rerender.hosts.standalone import load_host
+from rerender.motion.flow import flow_estimator
 from rerender.pipeline import prepare, run_stage
 from rerender.project import Project
 from rerender.settings import make_settings
+from rerender.translate import Translator
 from tests.webui.place import CHECKPOINT, ROOT
 
 CHECKPOINT_FILE = ROOT / "models" / f"{CHECKPOINT}.safetensors"
@@ -28,6 +30,18 @@ def standalone_keys(
         run = prepare(project, video, make_settings(dict(settings)), host=host)
         run_stage(run, "keys", folder / "unused.mp4")
         return [project.key_picture(frame) for frame in run.plan.keys]
+
+
+def standalone_translation(
+    checkpoint: Path, pictures: Sequence[np.ndarray], *, mask: np.ndarray | None = None, **settings: Any
+) -> list[np.ndarray]:
+    """The pictures as key frames, one after the other, without a pipeline around them."""
+    host, rendered = load_host(checkpoint, device="cpu"), []
+    with Translator(host, make_settings(settings), flow_estimator("dis")) as translator:
+        for number, picture in enumerate(pictures):
+            render = translator.render_first if number == 0 else translator.render_next
+            rendered.append(render(number, picture, mask=mask).picture)
+    return rendered
 
 
 def opened(png: bytes) -> np.ndarray:

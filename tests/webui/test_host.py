@@ -8,6 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.webui.inside import Inside
+from tests.webui.place import with_full_path
+from tests.webui.standalone import mean_differences, standalone_translation
+from tools.make_tiny_checkpoint import make_tiny_checkpoint
+
 pytestmark = pytest.mark.timeout(1200)
 
 SAMPLERS = ["Euler", "DPM++ 2M", "Euler a", "Heun", "DPM++ SDE", "DDIM", "UniPC", "LCM"]
@@ -79,26 +84,54 @@ def test_unusual_prompts_and_merged_tokens_run(inside: Any) -> None:
     assert set(map(tuple, inside("unusual_prompts").values())) == {(2, 128, 128, 3)}
 
 
+# The same values as in checks.py, which can only be imported inside a webui.
+BASE = {
+    "prompt": "an oil painting of a face",
+    "negative_prompt": "photo",
+    "steps": 8,
+    "cfg_scale": 2.5,
+    "denoising_strength": 0.6,
+    "seed": 3,
+}
+
+
+def sources() -> list[Any]:
+    """The frames of checks.py."""
+    from rerender.evaluate.scenes import scene
+
+    return list(scene("translation", seed=1, size=(128, 128), frames=3).frames)
+
+
 @pytest.mark.parametrize(("sampler", "masked"), [("Euler", False), ("DPM++ 2M", False), ("DPM++ 2M", True)])
 def test_standalone_host_renders_the_same(inside: Any, sampler: str, masked: bool, tmp_path: Path) -> None:
-    from rerender.evaluate.scenes import scene
-    from rerender.hosts.standalone import load_host
-    from rerender.motion.flow import flow_estimator
-    from rerender.settings import make_settings
-    from rerender.translate import Translator
-
-    stored = tmp_path / "webui.npy"
-    checkpoint = inside("save_translation", path=str(stored), sampler=sampler, masked=masked)
-    # The same values as in checks.py, which can only be imported inside a webui.
-    base = {"prompt": "an oil painting of a face", "negative_prompt": "photo", "steps": 8, "cfg_scale": 2.5}
-    settings = make_settings({**base, "denoising_strength": 0.6, "seed": 3, "sampler": sampler})
-    webui = np.load(stored).astype(int)
+    checkpoint = inside("save_translation", path=str(tmp_path / "webui.npy"), sampler=sampler, masked=masked)
+    found = list(np.load(tmp_path / "webui.npy"))
     mask = np.zeros((128, 128), np.float32)
     mask[:, :64] = 1
-    with Translator(load_host(Path(checkpoint)), settings, flow_estimator("dis")) as translator:
-        for number, picture in enumerate(scene("translation", seed=1, size=(128, 128), frames=3).frames):
-            render = translator.render_first if number == 0 else translator.render_next
-            ours = render(number, picture, mask=mask if masked else None).picture.astype(int)
-            assert np.abs(ours - webui[number]).mean() <= 2.0
-            if masked:
-                np.testing.assert_array_equal(webui[number][:, 64:], picture[:, 64:])
+    expected = standalone_translation(
+        Path(checkpoint), sources(), mask=mask if masked else None, **BASE, sampler=sampler
+    )
+    assert max(mean_differences(found, expected)) <= 2.0
+    if masked:
+        for picture, source in zip(found, sources(), strict=True):
+            np.testing.assert_array_equal(picture[:, 64:], source[:, 64:])
+
+
+def test_standalone_host_renders_the_same_where_velocity_is_predicted(webui: Path, tmp_path: Path) -> None:
+    checkpoint = make_tiny_checkpoint(tmp_path / "data" / "models" / "Stable-diffusion", v_prediction=True)
+    config = checkpoint.with_suffix(".yaml")
+    config.write_text(with_full_path(config.read_text(), checkpoint.parent, "tiny"))
+    with Inside(webui, tmp_path / "data", options={"sd_model_checkpoint": checkpoint.name}) as running:
+        assert running("save_translation", path=str(tmp_path / "webui.npy"), sampler="DPM++ 2M") == str(checkpoint)
+    expected = standalone_translation(checkpoint, sources(), **BASE, sampler="DPM++ 2M")
+    assert max(mean_differences(list(np.load(tmp_path / "webui.npy")), expected)) <= 2.0
+
+
+def test_sdxl_renders_key_frames_with_all_constraints(webui: Path, tmp_path: Path) -> None:
+    # The webui would download a network for its own live previews.
+    with Inside(webui, tmp_path / "data", options={"live_previews_enable": False}) as running:
+        found = running("checks_sdxl.translate_with_sdxl")
+    assert found["is_sdxl"]
+    assert found["shape"] == [3, 128, 128, 3]
+    assert found["attention changes"] > 0.005  # little: the weights are random
+    assert found["bare is plain"]
