@@ -164,12 +164,12 @@ def test_selected_key_frame_goes_to_img2img(visit: Tab) -> None:
     assert visit.at("#tab_img2img").is_visible()
 
 
-def test_key_frame_is_skipped(visit: Tab, server: Server) -> None:
+def test_key_frame_is_skipped_by_the_webuis_key(visit: Tab, server: Server) -> None:
     visit.wait_for_gallery(len(KEYS))
     visit.set(steps=60)
     visit.press("run_keys")
     visit.wait_for_text("status", "frame 2")
-    visit.press("skip")
+    visit.page.keyboard.press("Alt+Enter")
     visit.wait_for_text("status", "Key frame 2 is left out")
     visit.wait_for_strip(0, 4)
     visit.wait_for_state("done")
