@@ -61,8 +61,9 @@ def _head(evaluation: Evaluation, source: Clip) -> str:
     height, width = evaluation.size
     motion = "exact motion of the scene" if evaluation.motion == "exact" else f"motion estimated ({evaluation.motion})"
     shots = len(evaluation.shot_starts)
+    named = "" if source.name == "source" else f"Source {source.name}; "  # frames in memory have no name
     facts = (
-        f"Source {source.name}; {evaluation.frames} frames of {width}×{height} at {evaluation.rate:g} a second; "
+        f"{named}{evaluation.frames} frames of {width}×{height} at {evaluation.rate:g} a second; "
         f"{shots} shot{'s' if shots > 1 else ''}; {_some(evaluation.keys)}; {motion}."
     )
     names = ", ".join(result.name for result in evaluation.results)
