@@ -178,8 +178,20 @@
     document.addEventListener("input", (event) => {
         if (event.target === selectedFrame()) document.querySelectorAll("rerender-strip").forEach((strip) => strip.mark());
     });
+    // The webui's Esc and Ctrl+Enter ask the Interrupt button's own style whether something runs. Ours is always in
+    // sight (style.css), so for them alone it says so.
+    const tellKeys = () => {
+        const interrupt = document.querySelector("#rerender_interrupt");
+        const runs = document.querySelector("#rerender_status .rerender-state.running") !== null;
+        const display = runs ? "block" : "none";
+        if (interrupt && interrupt.style.display !== display) interrupt.style.display = display;
+    };
+
     // Gradio sets the number by itself when a picture of the gallery is clicked, without an event.
-    setInterval(() => document.querySelectorAll("rerender-strip").forEach((strip) => strip.mark()), 300);
+    setInterval(() => {
+        document.querySelectorAll("rerender-strip").forEach((strip) => strip.mark());
+        tellKeys();
+    }, 300);
 
     // After the page was loaded anew, the tab shows the job that runs, or the newest one, again: the button is pressed
     // as soon as it is there and gradio listens to it, which takes a moment longer than onUiLoaded. Alone, the page's

@@ -111,8 +111,12 @@ def test_four_buttons_with_an_interrupt_and_a_reload(visit: Visit, clip: Path) -
     visit.press("run_keys")
     visit.at("#rerender_status img.rerender-step").wait_for()
     visit.picture("running", element="#rerender_panel")
+    interrupt = visit.at("#rerender_interrupt")
+    assert interrupt.evaluate("button => button.style.display") == "block"  # what the webui's Esc key asks
     visit.press("interrupt")
     visit.wait_for_state("interrupted")
+    visit.page.wait_for_function("document.querySelector('#rerender_interrupt').style.display === 'none'")
+    assert interrupt.is_visible()
     assert 1 <= len(visit.gallery()) < len(KEYS)
 
     visit.press("run_keys")

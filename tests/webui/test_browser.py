@@ -94,7 +94,7 @@ def test_four_buttons_with_an_interrupt_a_reload_and_a_redo(visit: Tab, server: 
     visit.press("run_keys")
     visit.at("#rerender_status img.rerender-step").wait_for()
     visit.picture("webui-running")
-    visit.press("interrupt")
+    visit.page.keyboard.press("Escape")
     visit.wait_for_state("interrupted")
     assert len(visit.gallery()) < len(KEYS)
 
