@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.methods import COMMON, METHODS, Output, render
-from benchmarks.quality.section import sheet, update_docs
+from benchmarks.quality.section import slug, update_docs, write_sheet
 from benchmarks.quality.suite import SETS, Case
 from rerender.errors import UserError
 from rerender.evaluate.command import Evaluation, evaluate
 from rerender.evaluate.figures import METRICS, show
-from rerender.files import write_json, write_png
+from rerender.files import write_json
 from rerender.host import Host
 from rerender.hosts.standalone import load_host
 
@@ -58,8 +58,7 @@ def run(options: argparse.Namespace, checkpoint: Path) -> None:
         if options.json:
             write_json(options.json, document)
         if options.pictures:
-            options.pictures.mkdir(parents=True, exist_ok=True)
-            write_png(options.pictures / f"quality-{_slug(case.name)}.png", sheet(outputs))
+            write_sheet(options.pictures, case.name, outputs)
     if options.docs:
         update_docs(ROOT / "docs" / "benchmarks.md", document)
     print(f"{len(document['cases'])} clips in {document['seconds']:.0f} s")
@@ -79,7 +78,7 @@ def measure(case: Case, host: Host, options: argparse.Namespace) -> tuple[dict[s
         names=list(outputs),
         keys=outputs["ours"].keys,
         semantic=options.set != "smoke",
-        report_dir=options.reports / _slug(case.name) if options.reports else None,
+        report_dir=options.reports / slug(case.name) if options.reports else None,
     )
     return _facts(case, outputs, evaluation), outputs
 
@@ -122,10 +121,6 @@ def _facts(case: Case, outputs: dict[str, Output], evaluation: Evaluation) -> di
     }
 
 
-def _slug(name: str) -> str:
-    return name.replace(", ", "-").replace(" ", "-").replace("_", "-")
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("--set", choices=tuple(SETS), default="full", help="which clips (default: full)")
@@ -136,8 +131,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--reports", type=Path, metavar="DIR", help="write an HTML report of each clip here")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="write a sheet of frames of each clip here")
     parser.add_argument("--note", default="", metavar="TEXT", help="what a reader of the figures should know")
-    parser.add_argument("--docs", action="store_true", help="write the section Quality of docs/benchmarks.md")
-    return parser.parse_args()
+    parser.add_argument(
+        "--docs", action="store_true", help="write the section Quality of docs/benchmarks.md, and sheets"
+    )
+    options = parser.parse_args()
+    if options.docs and options.pictures is None:
+        options.pictures = ROOT / "docs" / "pictures"
+    return options
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from benchmarks.quality.methods import Output
 from rerender.evaluate.figures import METRICS, mean, show
@@ -45,10 +46,25 @@ def sheet(outputs: Mapping[str, Output], columns: int = 4) -> NDArray[np.uint8]:
     return np.concatenate([part for line in lines for part in (line, space)][:-1])
 
 
+def write_sheet(folder: Path, name: str, outputs: Mapping[str, Output]) -> None:
+    """Write the sheet of a clip as JPEG, where `section` looks for it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(sheet(outputs)).save(_sheet_path(folder, name), quality=85)
+
+
+def slug(name: str) -> str:
+    """A case's name as part of a file name."""
+    return name.replace(", ", "-").replace(" ", "-").replace("_", "-")
+
+
+def _sheet_path(folder: Path, name: str) -> Path:
+    return folder / f"quality-{slug(name)}.jpg"
+
+
 def update_docs(path: Path, document: Mapping[str, Any]) -> None:
     """Put the tables in place of the old ones; the rest of the page stays."""
     text = path.read_text(encoding="utf-8") if path.exists() else "# Benchmarks\n"
-    body = f"{BEGIN}\n{section(document)}\n{END}"
+    body = f"{BEGIN}\n{section(document, path.parent / 'pictures')}\n{END}"
     pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
     if pattern.search(text):
         text = pattern.sub(lambda _: body, text)
@@ -58,8 +74,8 @@ def update_docs(path: Path, document: Mapping[str, Any]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def section(document: Mapping[str, Any]) -> str:
-    """Means over the clips, then each clip, as Markdown."""
+def section(document: Mapping[str, Any], pictures: Path) -> str:
+    """Means over the clips, then each clip with its sheet, where `pictures` holds one, as Markdown."""
     cases = document["cases"]
     if not cases:
         return "Nothing measured yet."
@@ -93,6 +109,8 @@ def section(document: Mapping[str, Any]) -> str:
         lines += ["", *_table(rows), ""]
         lines += [f"- {name}: {case['methods'][name]['verdict']}" for name in methods]
         lines += [f"- Best: {case['best_why']}."]
+        if _sheet_path(pictures, case["name"]).exists():
+            lines += ["", f"![source, {', '.join(methods)}](pictures/{_sheet_path(pictures, case['name']).name})"]
     return "\n".join(lines)
 
 

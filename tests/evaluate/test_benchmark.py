@@ -17,7 +17,7 @@ from rerender.settings import make_settings
 
 
 def test_the_smoke_set_runs_and_its_tables_replace_older_ones(tiny_checkpoint: Path, tmp_path: Path):
-    figures, docs = tmp_path / "figures.json", tmp_path / "docs" / "benchmarks.md"
+    figures, docs = tmp_path / "figures.json", tmp_path / "benchmarks.md"
     options = argparse.Namespace(
         set="smoke", only="", json=figures, reports=None, pictures=tmp_path / "pictures", docs=False, note=""
     )
@@ -26,7 +26,7 @@ def test_the_smoke_set_runs_and_its_tables_replace_older_ones(tiny_checkpoint: P
     (case,) = document["cases"]
     assert set(case["methods"]) == set(METHODS)
     assert [method["key_frames"] for method in case["methods"].values()] == [3, 2, 2]
-    assert len(list((tmp_path / "pictures").iterdir())) == 1
+    (sheet,) = (tmp_path / "pictures").iterdir()
     update_docs(docs, document)
     docs.write_text(
         docs.read_text(encoding="utf-8").replace("translation", "old") + "\n## Speed\n\nkept\n", encoding="utf-8"
@@ -34,6 +34,7 @@ def test_the_smoke_set_runs_and_its_tables_replace_older_ones(tiny_checkpoint: P
     update_docs(docs, document)
     text = docs.read_text(encoding="utf-8")
     assert "translation" in text
+    assert f"(pictures/{sheet.name})" in text
     assert "old" not in text
     assert text.endswith("## Speed\n\nkept\n")
 
