@@ -204,6 +204,7 @@ class Jobs:
         with self._lock:
             shutil.rmtree(self.folder(job_id))
             del self._jobs[job_id]
+            self._signals.pop(job_id, None)  # it may hold a preview
 
     def folder(self, job_id: str) -> Path:
         """The folder of a job."""

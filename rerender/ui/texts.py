@@ -57,7 +57,6 @@ ZIP = "Key frames as .zip"
 NO_KEYS = "Select a key frame, in the strip or in the gallery, to compare it with its source."
 NO_RESULT = "The finished clip plays here, beside its source, once the propagation is done."
 NO_INSPECTION = "Select a rendered key frame first."
-IDLE = "Nothing runs."
 
 # Advice of the method's authors, where users only find it after a bad result
 ADVICE = (
