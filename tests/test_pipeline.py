@@ -20,6 +20,8 @@ from rerender.hosts.standalone import StandaloneHost, load_host
 from rerender.pipeline import prepare, redo, run_stage
 from rerender.project import Project
 from rerender.settings import make_settings
+from rerender.stages import references
+from rerender.stages.references import ReferenceStore
 from rerender.video.probe import probe
 from tests.test_cli import write_clip
 
@@ -75,6 +77,10 @@ class Run:
         return sum(event.kind == kind for event in self.events)
 
     @property
+    def notes(self) -> list[str]:
+        return [event.data["text"] for event in self.events if event.kind == "note"]
+
+    @property
     def rendered(self) -> list[int]:
         """Key frames that the last run rendered."""
         return [event.data["frame"] for event in self.events if event.kind == "key_frame"]
@@ -110,6 +116,15 @@ def test_a_run_makes_every_frame_with_the_timestamps_of_the_source(reference: Ru
     assert probe(reference.output).timestamps == probe(reference.clip).timestamps
     manifest = json.loads((reference.folder / "project.json").read_text(encoding="utf-8"))
     assert manifest["stages"] == {"keys": "done", "propagate": "done", "output": "done"}
+
+
+def test_the_size_of_the_bank_is_told_once(reference: Run, run: Run) -> None:
+    run("keys")
+    assert [note for note in run.notes if "MB" in note] == [
+        "Features of the reference frames: at most 0 MB, beside the model"
+    ]
+    run("keys", attention=False)
+    assert run.notes == []
 
 
 def test_key_frames_are_not_their_sources_and_differ_with_the_seed(reference: Run, run: Run) -> None:
@@ -156,13 +171,40 @@ def test_without_stored_features_a_resumed_run_gives_the_same_bytes(reference: R
     assert run.hashes == reference.hashes
 
 
-def test_a_damaged_state_is_made_anew(reference: Run, run: Run) -> None:
+@pytest.mark.parametrize("part", ["anchor", "since-anchor"])
+def test_a_damaged_state_is_made_anew(reference: Run, run: Run, part: str) -> None:
     with pytest.raises(Interrupted):
-        run("keys", stop_after=11)
-    state = run.folder / "state" / "references.safetensors"
+        run("keys", stop_after=15)
+    state = run.folder / "state" / f"{part}.safetensors"
     state.write_bytes(state.read_bytes()[:1000])
     run()
     assert run.hashes == reference.hashes
+
+
+def test_a_run_goes_on_from_an_older_state(reference: Run, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    due = iter([True, False, False])
+    monkeypatch.setattr(ReferenceStore, "is_due", property(lambda _: next(due, False)))
+    with pytest.raises(Interrupted):
+        run("keys", stop_after=15)
+    done = len(run.rendered)
+    assert 2 <= done < len(KEYS)
+    assert [path.name for path in (run.folder / "state").iterdir()] == ["anchor.safetensors"]
+    run()
+    assert run.rendered == KEYS[done:]
+    assert f"Rendering {done - 1} earlier key frames again, for their features" in run.notes
+    assert run.hashes == reference.hashes
+
+
+def test_a_run_goes_on_without_a_state_that_cannot_be_stored(
+    reference: Run, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise UserError("No space left.")
+
+    monkeypatch.setattr(references, "write_tensors", refuse)
+    run()
+    assert run.hashes == reference.hashes
+    assert sum("No space left" in note for note in run.notes) == 1
 
 
 def test_a_setting_of_the_propagation_leaves_the_key_frames(run: Run) -> None:

@@ -6,13 +6,14 @@ host memory with the next call's part brought to the device ahead of time, and `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+import psutil
 import torch
 
 from rerender.diffusion.layers import AttentionLayer
-from rerender.errors import RerenderError
+from rerender.errors import RerenderError, UserError
 
 Location = Literal["device", "host"]
 
@@ -40,13 +41,27 @@ def estimate_bytes(
 
 
 def choose_location(wanted: Literal["auto", "device", "host"], size: int, device: torch.device) -> Location:
-    """Where a bank of `size` bytes goes: on the device if half of the memory that is free there holds it."""
-    if device.type != "cuda":
-        return "device"
+    """Where a bank of `size` bytes goes.
+
+    auto: on the device if half of the memory that is free there holds it, else in main memory. What was asked for by
+    name is not checked.
+
+    Raises:
+        UserError: auto, and there is no room in either.
+    """
     if wanted != "auto":
-        return wanted
-    free, _ = torch.cuda.mem_get_info(device)
-    return "device" if size <= free // 2 else "host"
+        return wanted if device.type == "cuda" else "device"
+    if device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // 2:
+        return "device"
+    available = psutil.virtual_memory().available
+    if size > available:
+        raise UserError(
+            f"The features of the reference frames need {size / 2**30:.1f} GB of memory, "
+            f"{available / 2**30:.1f} GB are free.",
+            hint="Half of it: attention_references=anchor or previous. Less: fewer steps, a smaller picture, "
+            "attention_end below 1, attention_layers=loose. Or close other programs.",
+        )
+    return "host" if device.type == "cuda" else "device"
 
 
 class FeatureSlot:
@@ -114,13 +129,13 @@ class FeatureSlot:
             self._ahead.clear()
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The features by "call.layer.row", (tokens, width) float16 in main memory."""
+        """The features by "call.layer.row", (tokens, width) float16, where they lie and not copied."""
         if self.on_host and self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return {f"{key.call}.{key.layer}.{key.row}": held.cpu() for key, held in self._features.items()}
+        return {f"{key.call}.{key.layer}.{key.row}": held for key, held in self._features.items()}
 
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Hold exactly what `state_dict` returned."""
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Hold exactly what `state_dict` returned; one tensor after the other."""
         self.clear()
         for name, held in state.items():
             call, layer, row = map(int, name.split("."))

@@ -1,33 +1,23 @@
 """The stage that renders key frames, and takes up where it stopped.
 
-A key frame needs the features of the ones before it in its shot. They are stored after each key frame
-(`state/references.safetensors`), so that a killed run goes on with the same bytes; where they are missing, the shot's
-earlier key frames are rendered again to get them back.
+A key frame needs the features of the ones before it in its shot. They are stored now and then (`references.py`), so
+that a killed run goes on with the same bytes; the key frames since then are rendered again to get theirs back.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from rerender.errors import RerenderError
+from rerender.errors import UserError
 from rerender.events import Event, Meter
-from rerender.files import replacing
 from rerender.motion.flow import flow_estimator
 from rerender.stages.context import Masking, RunContext
+from rerender.stages.references import ReferenceStore
 from rerender.translate import KeyFrame, Translator
 from rerender.video.read import FrameSource
-
-logger = logging.getLogger(__name__)
 
 
 def render_keys(run: RunContext, stage: str, shots: Sequence[tuple[int, ...]]) -> None:
@@ -53,10 +43,13 @@ def render_keys(run: RunContext, stage: str, shots: Sequence[tuple[int, ...]]) -
     translator = Translator(run.host, run.settings, flow_estimator(run.settings.flow))
     with run.source() as source, run.masking() as masking, translator:
         loop = _Loop(run, source, masking, translator, prints, meter)
-        for shot in shots:
-            for place, key in enumerate(shot):
-                if key in missing:
-                    loop.render(shot, place)
+        try:
+            for shot in shots:
+                for place, key in enumerate(shot):
+                    if key in missing:
+                        loop.render(shot, place)
+        finally:
+            loop.save_state()
     run.finish(stage)
 
 
@@ -76,7 +69,9 @@ class _Loop:
         self.run, self.source, self.translator, self.prints, self.meter = run, source, translator, prints, meter
         self.position = run.plan.position
         self.references = ""
-        self.state = run.project.folder / "state" / "references.safetensors"
+        self.store = ReferenceStore(run.project.folder / "state")
+        self.keep_state = run.settings.keep_state
+        self.size_told = False
 
     def render(self, shot: tuple[int, ...], place: int) -> None:
         """Render key frame number `place` of a shot and store it."""
@@ -87,6 +82,7 @@ class _Loop:
         started = time.monotonic()
         key = self._translate(frame, is_anchor=place == 0, report=True, revision=revision)
         seconds = time.monotonic() - started
+        self._tell_size()
         self.run.project.add_key(
             frame,
             key.picture,
@@ -100,10 +96,18 @@ class _Loop:
         self.references = self.prints[frame]
         if place > 0 and revision > 0:
             self.references = ""  # a redone key frame is no reference: the ones after it stay as they are
-        elif self.run.settings.keep_state:
-            self._save_state()
+        elif self.store.is_due:
+            self.save_state()
         path = str(self.run.project.key_path(frame))
         self.run.emit(Event("key_frame", {"frame": frame, "path": path, "seconds": round(seconds, 3)}))
+
+    def _tell_size(self) -> None:
+        """Say once how much memory the references take; for many it is what decides whether a run fits."""
+        size = self.translator.bank_size
+        if size and not self.size_told:
+            where = "in main memory" if self.translator.bank_is_on_host else "beside the model"
+            self.run.note(f"Features of the reference frames: at most {size / 2**20:.0f} MB, {where}")
+            self.size_told = True
 
     def _translate(self, frame: int, *, is_anchor: bool, report: bool, revision: int) -> KeyFrame:
         base = self.meter.done
@@ -114,6 +118,7 @@ class _Loop:
 
         render: Callable[..., KeyFrame] = self.translator.render_first if is_anchor else self.translator.render_next
         picture = self._follow_to(frame)
+        self.references = ""  # until the caller knows what they stand for
         key = render(
             frame,
             picture,
@@ -142,49 +147,33 @@ class _Loop:
             self.translator.new_shot()
             return
         needed = self.prints[shot[place - 1]]
-        if self.references == needed or self._load_state(needed):
+        if self.references == needed:
             return
-        # A redone key frame makes do with the anchor and its predecessor: near enough, and far cheaper.
-        chain = [shot[0], *shot[1:place][-1:]] if is_redo else list(shot[:place])
-        self.run.note(f"Rendering {len(chain)} earlier key frames again, for their features")
-        self.translator.new_shot()
-        for number, frame in enumerate(chain):
-            revision = self.run.project.revision(frame) if number == 0 else 0
-            self._translate(frame, is_anchor=number == 0, report=False, revision=revision)
+        for frame in self._missing(shot[:place], is_redo=is_redo):
+            is_anchor = frame == shot[0]
+            revision = self.run.project.revision(frame) if is_anchor else 0
+            self._translate(frame, is_anchor=is_anchor, report=False, revision=revision)
             self.translator.adopt(frame, self.run.key_picture(frame))
         self.references = needed
 
-    def _save_state(self) -> None:
-        tensors, meta = self.translator.state()
-        with replacing(self.state) as temporary:
-            save_file(tensors, temporary, metadata={"references": self.references, "meta": json.dumps(meta)})
+    def _missing(self, shot: Sequence[int], *, is_redo: bool) -> list[int]:
+        """Bring back the references that are stored; gives the key frames that must be rendered for the rest."""
+        self.references = ""
+        behind = self.store.load(self.translator, [self.prints[frame] for frame in shot], self.run.key_picture)
+        missing = list(shot[behind:])
+        if is_redo:  # makes do with the anchor and its predecessor: near enough, and far cheaper
+            missing = [*missing[:1], *missing[1:][-1:]] if behind == 0 else missing[-1:]
+        if missing:
+            self.run.note(f"Rendering {len(missing)} earlier key frames again, for their features")
+        return missing
 
-    def _load_state(self, needed: str) -> bool:
-        stored = _read_state(self.state, needed)
-        if stored is None:
-            return False
-        tensors, meta = stored
-        # The pictures on disk count: one of them may have been edited by hand since.
-        pictures = {frame: self.run.key_picture(frame) for frame in {meta["anchor"], meta["previous"]}}
+    def save_state(self) -> None:
+        """Store the references, where there are whole ones that are not stored yet."""
+        frames = self.translator.references
+        if not self.keep_state or not self.references or frames is None:
+            return
         try:
-            self.translator.restore(tensors, meta, pictures=pictures)
-        except RerenderError as error:
-            logger.warning("%s They are made anew.", error)
-            return False
-        self.references = needed
-        return True
-
-
-def _read_state(path: Path, needed: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """The stored references, where they are those that belong to fingerprint `needed`."""
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("references") != needed:
-                return None
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["meta"])  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        logger.warning("The stored references %s cannot be read (%s); they are made anew.", path, error)
-        return None
+            self.store.save(self.translator, self.references, self.prints[frames[0]])
+        except UserError as error:
+            self.keep_state = False
+            self.run.note(f"The reference features are not stored, so a stopped run will take longer to go on. {error}")

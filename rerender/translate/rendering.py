@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
@@ -32,8 +31,6 @@ from rerender.translate.detail import fuse_detail
 from rerender.translate.frames import Cost, KeyFrame, Link, Reference, hidden_in_all, joint_mask, to_image, to_unit
 from rerender.translate.target import CountedVae, FusionTarget
 from rerender.video.mask import composite
-
-logger = logging.getLogger(__name__)
 
 Direct = Callable[[torch.Tensor], torch.Tensor]
 Extra = Callable[[Sampling], AbstractContextManager[None]]
@@ -68,6 +65,8 @@ class Rendering:
         self.picture: np.ndarray | None = None
         self._source_latent: torch.Tensor | None = None
         self.model_calls = 0
+        self.bank_size = 0
+        """Bytes that the reference bank of the shot takes at most; 0 where there is none, and behind its anchor."""
 
     def run(self, on_step: OnStep | None, cancelled: Callable[[], bool] | None) -> None:
         """Sample the picture; in one pass, or in a direct one and a fused one.
@@ -268,7 +267,7 @@ class Rendering:
         """Choose where the clip's reference bank lies, before it is filled."""
         location = choose_location(self.settings.attention_memory, bound, self.host.device)
         slot.move(location)
-        logger.info("reference features: at most %.0f MB, kept on the %s", bound / 1e6, location)
+        self.bank_size = bound
 
     def _feature_slots(self) -> list[FeatureSlot]:
         """Anchor and previous as the settings ask for, each once."""

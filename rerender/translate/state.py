@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,20 +14,18 @@ from rerender.translate.frames import Reference
 
 Tensors = dict[str, torch.Tensor]
 
-VERSION = 1
+VERSION = 2
 
 
 def pack(name: str, reference: Reference, *, features: bool) -> Tensors:
-    """Everything of a reference under "name.…", each tensor in main memory; `features` may be left out."""
+    """Everything of a reference under "name.…", where it lies; `features` may be left out. Nothing is copied."""
     tensors: Tensors = {
-        f"{name}.source": torch.from_numpy(np.ascontiguousarray(reference.source)).clone(),
-        f"{name}.picture": torch.from_numpy(np.ascontiguousarray(reference.picture)).clone(),
+        f"{name}.source": torch.from_numpy(np.ascontiguousarray(reference.source)),
+        f"{name}.picture": torch.from_numpy(np.ascontiguousarray(reference.picture)),
     }
-    for call, x0 in reference.estimates.items():
-        tensors[f"{name}.estimate.{call}"] = x0.cpu().contiguous()
+    tensors |= {f"{name}.estimate.{call}": x0 for call, x0 in reference.estimates.items()}
     if features:
-        for key, tensor in reference.features.state_dict().items():
-            tensors[f"{name}.features.{key}"] = tensor.contiguous()
+        tensors |= {f"{name}.features.{key}": held for key, held in reference.features.state_dict().items()}
     return tensors
 
 
@@ -49,10 +47,10 @@ def unpack(
         source, picture = tensors[f"{name}.source"].numpy(), tensors[f"{name}.picture"].numpy()
     except KeyError as error:
         raise RerenderError(f"The stored references are incomplete: {error} is missing.") from error
-    estimates = {int(key): value.to(device) for key, value in _below(tensors, f"{name}.estimate.").items()}
+    estimates = {int(key): value.to(device) for key, value in _Below(tensors, f"{name}.estimate.").items()}
     if features is None:
         features = new_slot()
-        features.load_state_dict(_below(tensors, f"{name}.features."))
+        features.load_state_dict(_Below(tensors, f"{name}.features."))
     return Reference(index, source, picture, estimates, features)
 
 
@@ -62,5 +60,17 @@ def check_version(meta: Mapping[str, Any]) -> None:
         raise RerenderError(f"The stored references have version {meta.get('version')}; {VERSION} is needed.")
 
 
-def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> Tensors:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+class _Below(Mapping[str, torch.Tensor]):
+    """The tensors under a prefix, without it; each is looked up when it is asked for, as files hold large ones."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor], prefix: str) -> None:
+        self._tensors, self._prefix = tensors, prefix
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._tensors[self._prefix + name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.removeprefix(self._prefix) for name in self._tensors if name.startswith(self._prefix))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -42,8 +42,10 @@ class Translator:
         self._previous: Reference | None = None
         self._spare: FeatureSlot | None = None
         self._tracks = Tracks(estimator)
-        self._keys = 0
+        self._keys = self._keys_at_anchor = 0
         self._torn = False
+        self.bank_size = 0
+        """Bytes that the references' features take at most, from the first key frame of a shot on."""
 
     def __enter__(self) -> Translator:
         return self
@@ -61,7 +63,7 @@ class Translator:
             slot.clear()
         self._anchor = self._previous = self._spare = None
         self._tracks.keep()
-        self._keys, self._torn = 0, False
+        self._keys, self._keys_at_anchor, self._torn = 0, 0, False
 
     @property
     def reached(self) -> int | None:
@@ -78,6 +80,11 @@ class Translator:
             picture: source frame, uint8 RGB (H, W, 3).
         """
         self._tracks.follow(index, picture)
+
+    @property
+    def bank_is_on_host(self) -> bool:
+        """Whether the features lie in main memory beside a GPU."""
+        return any(slot.on_host for slot in self._slots())
 
     @property
     def feature_bytes(self) -> int:
@@ -112,7 +119,8 @@ class Translator:
         rendering.run(on_step, cancelled)
         self._anchor = self._previous = rendering.as_reference()
         self._tracks.begin(index, picture)
-        self._keys = 1
+        self.bank_size = rendering.bank_size
+        self._keys = self._keys_at_anchor = 1
         return _finish(rendering, started, is_anchor=True)
 
     def render_next(
@@ -156,26 +164,48 @@ class Translator:
             if reference.index == index:
                 reference.picture = picture
 
+    @property
+    def references(self) -> tuple[int, int] | None:
+        """Frame numbers of anchor and previous; None where there are none, or a rendering was broken off."""
+        if self._torn or self._anchor is None or self._previous is None:
+            return None
+        return self._anchor.index, self._previous.index
+
     def state(self) -> tuple[Tensors, dict[str, Any]]:
-        """Everything the next key frame depends on: tensors in main memory, and values that JSON can hold.
+        """Everything the next key frame depends on: tensors, and values that JSON can hold.
+
+        The tensors are the translator's own, where they lie: store them before the next key frame is rendered.
 
         Raises:
             RerenderError: there are no references, or a rendering was broken off.
         """
+        tensors, meta = self.anchor_state()
+        since, later = self.state_since_anchor()
+        return tensors | since, later or meta
+
+    def anchor_state(self) -> tuple[Tensors, dict[str, Any]]:
+        """`state` as it was when the anchor had just become the anchor: a part of every later one."""
+        anchor, _ = self._references()
+        return pack("anchor", anchor, features=True), self._meta(anchor, self._keys_at_anchor)
+
+    def state_since_anchor(self) -> tuple[Tensors, dict[str, Any]]:
+        """The tensors that `state` has beside those of `anchor_state`, and its values; nothing just after an anchor."""
         anchor, previous = self._references()
+        if previous is anchor:
+            return {}, {}
         shared = previous.features is anchor.features
-        tensors = pack("anchor", anchor, features=True)
-        if previous is not anchor:
-            tensors |= pack("previous", previous, features=not shared)
-        meta = {
+        return pack("previous", previous, features=not shared), self._meta(previous, self._keys)
+
+    def _meta(self, previous: Reference, keys: int) -> dict[str, Any]:
+        anchor, _ = self._references()
+        return {
             "version": VERSION,
             "anchor": anchor.index,
             "previous": previous.index,
-            "one_reference": previous is anchor,
-            "shared_features": shared,
-            "keys": self._keys,
+            "shared_features": previous.features is anchor.features,
+            "keys_at_anchor": self._keys_at_anchor,
+            "keys": keys,
         }
-        return tensors, meta
 
     def restore(
         self,
@@ -200,7 +230,7 @@ class Translator:
         device = self.host.device
         anchor = unpack("anchor", meta["anchor"], tensors, features=None, new_slot=self._new_slot, device=device)
         previous = anchor
-        if not meta["one_reference"]:
+        if meta["previous"] != meta["anchor"]:
             shared = anchor.features if meta["shared_features"] else None
             previous = unpack(
                 "previous", meta["previous"], tensors, features=shared, new_slot=self._new_slot, device=device
@@ -208,7 +238,8 @@ class Translator:
         for reference in (anchor, previous):
             reference.picture = (pictures or {}).get(reference.index, reference.picture)
             reference.source = (sources or {}).get(reference.index, reference.source)
-        self._anchor, self._previous, self._keys = anchor, previous, int(meta["keys"])
+        self._anchor, self._previous = anchor, previous
+        self._keys, self._keys_at_anchor = int(meta["keys"]), int(meta["keys_at_anchor"])
         self._track_references()
 
     def _references(self) -> tuple[Reference, Reference]:
@@ -261,12 +292,12 @@ class Translator:
             self._spare = None
         if not len(recorded):
             reference.features = previous.features
+        self._keys += 1
         if is_anchor:
             if anchor.features is not reference.features:
                 self._spare = anchor.features
-            self._anchor = reference
+            self._anchor, self._keys_at_anchor = reference, self._keys
         self._previous = reference
-        self._keys += 1
 
     def _new_slot(self) -> FeatureSlot:
         anchor = self._anchor

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from rerender.diffusion import bank
 from rerender.diffusion.bank import FeatureSlot, choose_location, estimate_bytes
 from rerender.diffusion.layers import decoder_layers
-from rerender.errors import RerenderError
+from rerender.errors import RerenderError, UserError
 from tests.diffusion.test_attention import recorded
 from tests.diffusion.toys import ToyUNet
 
@@ -75,5 +77,18 @@ def test_clear_gives_everything_back():
     ],
 )
 def test_location_follows_setting_and_free_memory(monkeypatch, wanted, device, free, expected):
-    monkeypatch.setattr(bank.torch.cuda, "mem_get_info", lambda _: (free, 10**12))
+    room(monkeypatch, device=free, host=1000)
     assert choose_location(wanted, 1000, torch.device(device)) == expected
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_bank_that_fits_nowhere_is_refused_before_anything_is_sampled(monkeypatch, device):
+    room(monkeypatch, device=2**31, host=3 * 2**30)
+    with pytest.raises(UserError, match=r"need 4\.0 GB of memory, 3\.0 GB are free") as caught:
+        choose_location("auto", 2**32, torch.device(device))
+    assert "attention_references" in caught.value.hint
+
+
+def room(monkeypatch, device, host):
+    monkeypatch.setattr(bank.torch.cuda, "mem_get_info", lambda _: (device, 10**12))
+    monkeypatch.setattr(bank.psutil, "virtual_memory", lambda: SimpleNamespace(available=host))
