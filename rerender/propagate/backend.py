@@ -1,34 +1,43 @@
-"""Which backend synthesises, chosen once for an interval."""
+"""Where an interval is computed, chosen once for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-import numpy as np
-
+from rerender.propagate.arrays import Array
 from rerender.propagate.cuda import choose_synthesis
 from rerender.propagate.problem import EFFORTS, Guide
 from rerender.propagate.settings import PropagationSettings
 from rerender.propagate.synthesis import Synthesis
 
-Synthesizer = Callable[[np.ndarray, Sequence[Guide], np.ndarray | None, np.ndarray | None], Synthesis]
-"""(style, guides, field to start from or None, mask of what is wanted or None) to a synthesis."""
-
 _WARM_LEVELS = 3
 
+Result = TypeVar("Result")
 
-def make_synthesizer(settings: PropagationSettings) -> Synthesizer:
-    """Return the synthesis with the settings bound, on the device that they wish for.
+
+class Backend:
+    """A place to work at, and the synthesis there, with the settings bound.
 
     Raises:
         UserError: they insist on CUDA, and it cannot be used.
     """
-    synthesize = choose_synthesis(settings.device)
 
-    def run(
-        style: np.ndarray, guides: Sequence[Guide], start: np.ndarray | None, wanted: np.ndarray | None
-    ) -> Synthesis:
-        return synthesize(
+    def __init__(self, settings: PropagationSettings) -> None:
+        self._synthesize, self._settings = choose_synthesis(settings.device), settings
+
+    def run(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Return work(*arguments), with the arrays among the arguments brought to where the work is done."""
+        return work(*arguments)
+
+    def here(self, value: Result) -> Result:
+        """Bring an array, or what holds arrays, to where the work is done."""
+        return value
+
+    def synthesize(self, style: Array, guides: Sequence[Guide], start: Array | None, wanted: Array | None) -> Synthesis:
+        """Synthesise, from a field to start from or anew, all of the picture or what a mask wants."""
+        settings = self._settings
+        return self._synthesize(
             style,
             guides,
             effort=EFFORTS[settings.preset],
@@ -41,5 +50,3 @@ def make_synthesizer(settings: PropagationSettings) -> Synthesizer:
             weighted=settings.weighted_vote,
             seed=settings.seed,
         )
-
-    return run

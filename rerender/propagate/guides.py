@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
+from rerender.propagate.arrays import Array, namespace
 from rerender.propagate.problem import Guide
 from rerender.propagate.settings import PropagationSettings
 
 
-def edge_picture(frame: np.ndarray) -> np.ndarray:
+def edge_picture(frame: Array) -> Array:
     """Laplacian of a frame around 128: (H, W, 3) uint8 → (H, W, 3) float32 in 0–255."""
-    return np.clip(128 + cv2.Laplacian(frame, cv2.CV_32F), 0, 255)
+    xp = namespace(frame)
+    return xp.clip(128 + xp.laplacian(frame), 0, 255)
 
 
-def position_picture(flow: np.ndarray) -> np.ndarray:
+def position_picture(flow: Array) -> Array:
     """Place that a flow points at, (H, W, 2) float32: pixels of both axes scaled so that the longer side is 255."""
-    scale = np.float32(255 / (max(flow.shape[:2]) - 1))
-    return (pixel_grid(*flow.shape[:2]) + flow) * scale
+    return places_of(flow) * float(np.float32(255 / (max(flow.shape[:2]) - 1)))
+
+
+def places_of(flow: Array) -> Array:
+    """Where a flow (H, W, 2) points: its pixels' coordinates plus itself."""
+    return namespace(flow).constant(pixel_grid, *flow.shape[:2]) + flow
 
 
 def pixel_grid(height: int, width: int) -> np.ndarray:
@@ -27,11 +32,11 @@ def pixel_grid(height: int, width: int) -> np.ndarray:
 
 def frame_guides(
     settings: PropagationSettings,
-    key_frame: np.ndarray,
-    key_picture: np.ndarray,
-    frame: np.ndarray,
-    to_key: np.ndarray | None,
-    carried: np.ndarray | None,
+    key_frame: Array,
+    key_picture: Array,
+    frame: Array,
+    to_key: Array | None,
+    carried: Array | None,
 ) -> list[Guide]:
     """Guides that lead from a key frame to another frame of the clip.
 
@@ -45,7 +50,7 @@ def frame_guides(
     guides = [Guide(key_frame, frame, settings.color_weight)]
     guides.append(Guide(edge_picture(key_frame), edge_picture(frame), settings.edge_weight))
     if to_key is not None:
-        still = np.zeros_like(to_key)
+        still = namespace(to_key).zeros(to_key.shape, to_key.dtype)
         guides.append(Guide(position_picture(still), position_picture(to_key), settings.position_weight))
     if carried is not None:
         guides.append(Guide(key_picture, carried, settings.temporal_weight))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from rerender.errors import Interrupted, UserError
 from rerender.motion.flow import DisFlow, FlowEstimator, FlowPair
-from rerender.motion.occlusion import hidden
-from rerender.propagate.backend import Synthesizer, make_synthesizer
-from rerender.propagate.blend import blend, carry_weight
+from rerender.propagate.arrays import Array
+from rerender.propagate.backend import Backend
+from rerender.propagate.blend import Blend, blend, carry_weight
 from rerender.propagate.settings import PropagationSettings
-from rerender.propagate.sweep import Step, Swept, sweep
+from rerender.propagate.steps import Step
+from rerender.propagate.sweep import Swept, sweep
 
 Frames = Sequence[np.ndarray] | Callable[[], Sequence[np.ndarray]]
 
@@ -76,8 +78,9 @@ class _Interval:
         cancelled: Callable[[], bool],
     ) -> None:
         self.clip, self.settings, self.flow, self.cuts, self.cancelled = clip, settings, flow, cuts, cancelled
-        self.synthesize: Synthesizer = make_synthesizer(settings)
+        self.backend = Backend(settings)
         self.pairs: dict[int, FlowPair | None] = {}
+        self.onto: dict[int, Step] = {}  # the forward sweep's steps, until their frames are blended
 
     def run(self, first: np.ndarray | None, last: np.ndarray | None) -> Iterator[tuple[int, np.ndarray]]:
         count = len(self.clip) - 1
@@ -85,13 +88,12 @@ class _Interval:
         sides = {offset: self._sides(offset, first is not None, last is not None) for offset in inner}
         behind = self._backward(last, [o for o in inner if sides[o][1]]) if last is not None else {}
         ahead = self._forward(first, [o for o in inner if sides[o][0]]) if first is not None else iter(())
-        weight: np.ndarray | None = None
+        weight: Array | None = None
         for offset in inner:
             forward = next(ahead) if sides[offset][0] else None
             backward = behind.pop(offset, None)
             if forward is not None and backward is not None:
-                latched = self._latched(weight, offset)
-                mixed = blend(forward, backward, offset / count, self.settings, latched)
+                mixed = self._blend(forward, backward, offset, weight)
                 weight = mixed.weight
                 yield offset, mixed.picture
             else:
@@ -118,19 +120,22 @@ class _Interval:
         return dict(zip(order[1:], self._sweep(key, list(order)), strict=True))
 
     def _sweep(self, key: np.ndarray, order: list[int]) -> Iterator[Swept]:
-        steps = [self._step(order, place) for place in range(1, len(order))]
-        results = sweep([self.clip[o] for o in order], key, steps, self.settings, self.synthesize)
-        for _ in steps:
+        path = ((self.clip[here], self._step(here, before)) for before, here in pairwise(order))
+        results = sweep(self.clip[order[0]], key, path, self.settings, self.backend)
+        for _ in order[1:]:
             if self.cancelled():
                 raise Interrupted()
             yield next(results)
 
-    def _step(self, order: list[int], place: int) -> Step:
-        here, before = order[place], order[place - 1]
-        onward = 2 * here - before
-        exists = 0 <= onward < len(self.clip)
-        next_pair = self._motion(here, onward) if exists else None
-        return Step(self._motion(here, before), next_pair.forward if next_pair else None)
+    def _step(self, here: int, before: int) -> Step | None:
+        motion, onward = self._motion(here, before), 2 * here - before
+        if motion is None:
+            return None
+        next_pair = self._motion(here, onward) if 0 <= onward < len(self.clip) else None
+        step = Step.between(self.clip[here], self.clip[before], motion, next_pair.forward if next_pair else None)
+        if here > before:
+            self.onto[here] = step
+        return step
 
     def _motion(self, here: int, there: int) -> FlowPair | None:
         """Flow between neighbouring frames, forward = here → there; None across a cut."""
@@ -142,11 +147,13 @@ class _Interval:
         pair = self.pairs[first]
         return pair if pair is None or here == first else FlowPair(pair.backward, pair.forward)
 
-    def _latched(self, weight: np.ndarray | None, offset: int) -> np.ndarray | None:
-        motion = self._motion(offset, offset - 1)
-        if weight is None or motion is None or not self.settings.latch:
-            return None
-        return carry_weight(weight, motion.forward, hidden(self.clip[offset], self.clip[offset - 1], motion))
+    def _blend(self, forward: Swept, backward: Swept, offset: int, weight: Array | None) -> Blend:
+        """Blend both directions; `weight` is that of the frame before."""
+        alpha, step = offset / (len(self.clip) - 1), self.onto.pop(offset, None)
+        latched = None
+        if weight is not None and step is not None and self.settings.latch:
+            latched = self.backend.run(carry_weight, weight, step.flow, step.holes)
+        return self.backend.run(blend, forward, backward, alpha, self.settings, latched)
 
 
 def _never() -> bool:

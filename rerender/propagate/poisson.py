@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.fft
+
+from rerender.propagate.arrays import Array, namespace
 
 
-def screened_poisson(values: np.ndarray, gradient_x: np.ndarray, gradient_y: np.ndarray, gain: float) -> np.ndarray:
+def screened_poisson(values: Array, gradient_x: Array, gradient_y: Array, gain: float) -> Array:
     """Return the u that minimises Σ (u - values)² + gain² · Σ |∇u - gradient|², ∇ being forward differences.
 
     The normal equation (1 + gain²·∇ᵀ∇) u = values + gain²·∇ᵀ gradient has constant coefficients, and ∇ᵀ∇ is
@@ -21,19 +22,17 @@ def screened_poisson(values: np.ndarray, gradient_x: np.ndarray, gradient_y: np.
     Returns:
         The shape of `values`, float32 (float64 where `values` is).
     """
+    xp = namespace(values)
     height, width = values.shape[:2]
-    square = np.float32(gain**2)
-    right = values + square * gradient_transposed(gradient_x, gradient_y)
-    spectrum = scipy.fft.dctn(right, axes=(0, 1), norm="ortho", overwrite_x=True)
-    spectrum /= (
-        _denominator(height, width, gain).astype(spectrum.dtype).reshape(height, width, *(1,) * (values.ndim - 2))
-    )
-    return scipy.fft.idctn(spectrum, axes=(0, 1), norm="ortho", overwrite_x=True)
+    denominator = xp.astype(xp.constant(_denominator, height, width, gain), values.dtype)
+    right = values + gain**2 * gradient_transposed(gradient_x, gradient_y)
+    spectrum = xp.dct(right) / denominator.reshape(height, width, *(1,) * (values.ndim - 2))
+    return xp.inverse_dct(spectrum)
 
 
-def gradient_transposed(gradient_x: np.ndarray, gradient_y: np.ndarray) -> np.ndarray:
+def gradient_transposed(gradient_x: Array, gradient_y: Array) -> Array:
     """Apply ∇ᵀ, the negative divergence, to a field of forward differences; the shapes are alike."""
-    total = np.zeros_like(gradient_x)
+    total = namespace(gradient_x).zeros(gradient_x.shape, gradient_x.dtype)
     total[:, :-1] -= gradient_x[:, :-1]
     total[:, 1:] += gradient_x[:, :-1]
     total[:-1] -= gradient_y[:-1]
@@ -42,6 +41,7 @@ def gradient_transposed(gradient_x: np.ndarray, gradient_y: np.ndarray) -> np.nd
 
 
 def _denominator(height: int, width: int, gain: float) -> np.ndarray:
+    """1 + gain² times the eigenvalues of ∇ᵀ∇, (H, W) float64."""
     rows = 2 - 2 * np.cos(np.pi * np.arange(height) / height)
     columns = 2 - 2 * np.cos(np.pi * np.arange(width) / width)
     return 1 + gain**2 * (rows[:, None] + columns[None])

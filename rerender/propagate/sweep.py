@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import cv2
-import numpy as np
-
-from rerender.motion.flow import FlowPair
-from rerender.motion.occlusion import hidden
-from rerender.motion.warp import compose_flow, warp
-from rerender.propagate.backend import Synthesizer
+from rerender.propagate.arrays import Array, namespace
+from rerender.propagate.backend import Backend
 from rerender.propagate.follow import Key, sample_picture, trust_in_flow
-from rerender.propagate.guides import frame_guides, pixel_grid
-from rerender.propagate.holes import fill_holes
+from rerender.propagate.guides import frame_guides, pixel_grid, places_of
 from rerender.propagate.settings import PropagationSettings
+from rerender.propagate.steps import Step
 
-_PIXELS_ALIKE = 1.0  # flows that differ by this many pixels are half as trustworthy (see fill_holes)
-_COLOURS_ALIKE = 24.0  # and colours by this much
-_AROUND = (7, 7)  # pixels synthesised around those that are wanted, so that patches there see the same things
-
-
-@dataclass(frozen=True)
-class Step:
-    """What leads from one frame of a sweep to the next.
-
-    Attributes:
-        motion: forward = this frame → the one before, backward = the reverse; None across a scene cut.
-        onward: this frame → the one after, (H, W, 2); None where there is none.
-    """
-
-    motion: FlowPair | None
-    onward: np.ndarray | None
+_AROUND = 7  # pixels synthesised around those that are wanted, so that patches there see the same things
 
 
 @dataclass(frozen=True)
@@ -46,10 +26,10 @@ class Swept:
         seen: (H, W) float32 in [0, 1]: whether a pixel has been visible in all frames since the key.
     """
 
-    picture: np.ndarray
-    error: np.ndarray
-    trust: np.ndarray
-    seen: np.ndarray
+    picture: Array
+    error: Array
+    trust: Array
+    seen: Array
 
 
 @dataclass(frozen=True)
@@ -63,97 +43,134 @@ class _Carried:
         seen: (H, W) float32 in [0, 1], whether a pixel has been visible since the key frame.
     """
 
-    to_key: np.ndarray
-    picture: np.ndarray
-    field: np.ndarray
-    seen: np.ndarray
+    to_key: Array
+    picture: Array
+    field: Array
+    seen: Array
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Followed:
+    """The key's picture along the flow.
+
+    Attributes:
+        picture: (H, W, 3) float32.
+        trust: (H, W) float32 in [0, 1].
+        field: (H, W, 2) int32, where the matches are to be looked for.
+    """
+
+    picture: Array
+    trust: Array
+    field: Array
+
+
+@dataclass(frozen=True)
 class _State:
-    """The frame before: input, result, matches, and flow to the key frame."""
+    """The frame before: result, matches, and flow to the key frame."""
 
-    frame: np.ndarray
     result: Swept
-    field: np.ndarray
-    to_key: np.ndarray
+    field: Array
+    to_key: Array
+
+
+@dataclass(frozen=True)
+class _Means:
+    """What every frame of a sweep is made with."""
+
+    settings: PropagationSettings
+    backend: Backend
 
 
 def sweep(
-    frames: Sequence[np.ndarray],
-    key: np.ndarray,
-    steps: Sequence[Step],
+    frame: Array,
+    picture: Array,
+    path: Iterable[tuple[Array, Step | None]],
     settings: PropagationSettings,
-    synthesizer: Synthesizer,
+    backend: Backend,
 ) -> Iterator[Swept]:
-    """Yield frames[1], frames[2], … in the style of `key`, the picture of frames[0].
+    """Yield the frames of a path in the style of a key frame.
 
     Args:
-        frames: in the order of the sweep, (H, W, 3) uint8.
-        key: (H, W, 3) uint8.
-        steps: steps[i] leads from frames[i] to frames[i + 1].
+        frame: (H, W, 3) uint8, the input of the key frame.
+        picture: (H, W, 3) uint8, the key frame.
+        path: the frames after it, (H, W, 3) uint8, in the order of the sweep; and what leads to each from the one
+            before, None across a scene cut.
         settings: weights and effort.
-        synthesizer: the backend.
+        backend: where the work is done.
     """
-    prepared = Key.of(frames[0], key)
-    state = _at_key(prepared)
-    for frame, step in zip(frames[1:], steps, strict=False):
-        if step.motion is None or not settings.temporal:
-            state = _start_anew(prepared, frame, settings, synthesizer)
-        else:
-            state = _go_on(prepared, state, frame, step.motion, step.onward, settings, synthesizer)
+    means = _Means(settings, backend)
+    key, state = backend.run(_at_key, frame, picture)
+    for frame, step in path:
+        key = backend.here(key)
+        state = backend.run(_advance, key, state, frame, step, means)
         yield state.result
 
 
-def _at_key(key: Key) -> _State:
-    height, width = key.frame.shape[:2]
-    nothing = np.zeros((height, width), np.float32)
-    field = pixel_grid(height, width).astype(np.int32)
-    start = Swept(key.picture, nothing, nothing + 1, nothing + 1)
-    return _State(key.frame, start, field, np.zeros((height, width, 2), np.float32))
+def _at_key(frame: Array, picture: Array) -> tuple[Key, _State]:
+    xp, (height, width) = namespace(frame), frame.shape[:2]
+    nothing = xp.zeros((height, width), xp.float32)
+    field = xp.astype(xp.constant(pixel_grid, height, width), xp.int32)
+    start = Swept(picture, nothing, nothing + 1, nothing + 1)
+    return Key.of(frame, picture), _State(start, field, xp.zeros((height, width, 2), xp.float32))
 
 
-def _start_anew(key: Key, frame: np.ndarray, settings: PropagationSettings, synthesizer: Synthesizer) -> _State:
+def _advance(key: Key, state: _State, frame: Array, step: Step | None, means: _Means) -> _State:
+    if step is None or not means.settings.temporal:
+        return _start_anew(key, frame, means)
+    return _go_on(key, _carry(state, step), frame, means)
+
+
+def _start_anew(key: Key, frame: Array, means: _Means) -> _State:
     """A frame that no flow connects with the key."""
-    guides = frame_guides(settings, key.frame, key.picture, frame, None, None)
-    made = synthesizer(key.picture, guides, None, None)
-    nothing = np.zeros(frame.shape[:2], np.float32)
-    to_key = made.nnf - pixel_grid(*frame.shape[:2])
-    return _State(frame, Swept(made.picture, made.error, nothing, nothing), made.nnf, to_key)
+    xp = namespace(frame)
+    guides = frame_guides(means.settings, key.frame, key.picture, frame, None, None)
+    made = means.backend.synthesize(key.picture, guides, None, None)
+    nothing = xp.zeros(frame.shape[:2], xp.float32)
+    to_key = made.nnf - xp.constant(pixel_grid, *frame.shape[:2])
+    return _State(Swept(made.picture, made.error, nothing, nothing), made.nnf, to_key)
 
 
-def _go_on(
-    key: Key, state: _State, frame: np.ndarray, motion: FlowPair, onward: np.ndarray | None,
-    settings: PropagationSettings, synthesizer: Synthesizer,
-) -> _State:  # fmt: skip
+def _go_on(key: Key, carried: _Carried, frame: Array, means: _Means) -> _State:
     """Follow the key's picture where that can be trusted, and synthesise the rest."""
-    carried = _carry(state, frame, motion, onward)
-    places = pixel_grid(*frame.shape[:2]) + carried.to_key
-    trust = trust_in_flow(key, frame, places, carried.seen) if settings.follow else np.zeros_like(carried.seen)
-    wanted = trust < 1
-    field = np.where(wanted[..., None], carried.field, np.rint(places).astype(np.int32))
-    picture, error = sample_picture(key, places), np.zeros_like(trust)
-    if wanted.any():
-        mask = cv2.dilate(wanted.astype(np.uint8), np.ones(_AROUND, np.uint8)) > 0
-        guides = frame_guides(settings, key.frame, key.picture, frame, carried.to_key, carried.picture)
-        made = synthesizer(key.picture, guides, field, mask)
-        picture = made.picture + trust[..., None] * (picture - made.picture)
-        field, error = np.where(mask[..., None], made.nnf, field), made.error
-    result = Swept(np.rint(picture).astype(np.uint8), error, trust, carried.seen)
-    return _State(frame, result, field, carried.to_key)
+    xp = namespace(frame)
+    followed = _follow(key, carried, frame, means.settings)
+    picture, error, field = _fill_in(key, carried, followed, frame, means)
+    result = Swept(xp.astype(xp.rint(picture), xp.uint8), error, followed.trust, carried.seen)
+    return _State(result, field, carried.to_key)
 
 
-def _carry(state: _State, frame: np.ndarray, motion: FlowPair, onward: np.ndarray | None) -> _Carried:
-    flow = motion.forward
-    holes = hidden(frame, state.frame, motion)
-    to_key = compose_flow(flow, state.to_key)
-    picture = warp(state.result.picture.astype(np.float32), flow)
-    likeness = frame.astype(np.float32) / np.float32(_COLOURS_ALIKE)
-    if onward is not None:  # the flow to the frame before is what the hole has not got
-        likeness = np.concatenate([likeness, onward / np.float32(_PIXELS_ALIKE)], 2)
-    filled = fill_holes(np.concatenate([to_key, picture], 2), holes, likeness)
-    to_key, picture = np.ascontiguousarray(filled[..., :2]), filled[..., 2:]
-    field = warp(state.field, flow, mode="nearest")
-    guess = np.rint(pixel_grid(*flow.shape[:2]) + to_key).astype(np.int32)
-    seen = np.where(holes, np.float32(0), warp(state.result.seen, flow))
-    return _Carried(to_key, picture, np.where(holes[..., None], guess, field), seen)
+def _follow(key: Key, carried: _Carried, frame: Array, settings: PropagationSettings) -> _Followed:
+    xp, places = namespace(frame), places_of(carried.to_key)
+    if settings.follow:
+        trust = trust_in_flow(key, frame, places, carried.seen)
+    else:
+        trust = xp.zeros(carried.seen.shape, xp.float32)
+    guess = xp.astype(xp.rint(places), xp.int32)
+    field = xp.where((trust < 1)[..., None], carried.field, guess)
+    return _Followed(sample_picture(key, places), trust, field)
+
+
+def _fill_in(
+    key: Key, carried: _Carried, followed: _Followed, frame: Array, means: _Means
+) -> tuple[Array, Array, Array]:
+    """Picture (float32), error and field, with what cannot be followed synthesised and mixed in."""
+    xp, wanted = namespace(frame), followed.trust < 1
+    if not xp.perhaps_any(wanted):
+        return followed.picture, xp.zeros(wanted.shape, xp.float32), followed.field
+    mask = xp.dilate(wanted, _AROUND)
+    guides = frame_guides(means.settings, key.frame, key.picture, frame, carried.to_key, carried.picture)
+    made = means.backend.synthesize(key.picture, guides, followed.field, mask)
+    picture = made.picture + followed.trust[..., None] * (followed.picture - made.picture)
+    return picture, made.error, xp.where(mask[..., None], made.nnf, followed.field)
+
+
+def _carry(state: _State, step: Step) -> _Carried:
+    xp, flow = namespace(step.flow), step.flow
+    to_key = flow + xp.warp(state.to_key, flow)
+    picture = xp.warp(xp.astype(state.result.picture, xp.float32), flow)
+    filled = step.filling.of(xp.concat([to_key, picture], 2))
+    to_key, picture = xp.contiguous(filled[..., :2]), filled[..., 2:]
+    guess = xp.astype(xp.rint(places_of(to_key)), xp.int32)
+    field = xp.where(step.holes[..., None], guess, xp.warp(state.field, flow, mode="nearest"))
+    seen = xp.where(step.holes, 0.0, xp.warp(state.result.seen, flow))
+    return _Carried(to_key, picture, field, seen)

@@ -4,7 +4,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerender.propagate.holes import fill_holes
+from rerender.propagate.holes import plan_filling
+
+
+def fill_holes(values: np.ndarray, holes: np.ndarray, likeness: np.ndarray) -> np.ndarray:
+    return plan_filling(holes, likeness).of(values)
 
 
 def test_a_hole_takes_the_surface_that_it_is_like():
