@@ -3,8 +3,8 @@
     python -m benchmarks.state [--calls 15] [--seconds 3] [--keys 8] [--json FILE]
 
 Two references with the features of SD1.5 at 512×512 (random values). "whole": both, after every key frame, by the
-installed safetensors' own writer. "store": `ReferenceStore`, asked after each of `keys` key frames that take `seconds` to
-render on an imagined clock, to which writing adds the time it really takes. Each way runs in a process of its own.
+installed safetensors' own writer. "store": `ReferenceStore`, asked after each of `keys` key frames that take `seconds`
+to render on an imagined clock, to which writing adds the time it takes. Each way runs in a process of its own.
 """
 
 from __future__ import annotations

@@ -118,8 +118,8 @@ class GenerationSettings(_Section):
         True,
         "runtime",
         "Store the reference features on disk, so that a stopped run goes on from there: the anchor's once, the others "
-        "as often as that costs no more than a twentieth of the rendering. Key frames since then, or without them all of "
-        "the shot, are rendered again first. Also the fusion targets, for inspect.",
+        "as often as that costs no more than a twentieth of the rendering. Key frames since then, or without them all "
+        "of the shot, are rendered again first. Also the fusion targets, for inspect.",
     )
     clip_skip: int = _setting(1, "first", "Which layer of the text encoder counts from the end.", ge=1, le=12)
     freeu: bool = _setting(False, "first", "FreeU: stronger shapes and finer texture, without more steps.")
