@@ -25,8 +25,13 @@ import scipy.sparse.linalg
 
 from benchmarks.propagation_pairs import Pair, psnr, warped_pair
 from benchmarks.propagation_sequences import CASES, measure_sequence
+from rerender.evaluate.looks import apply_look
+from rerender.evaluate.scenes import scene
+from rerender.motion.flow import DisFlow
 from rerender.propagate import PropagationSettings, propagate_interval
-from rerender.propagate.cuda import choose_synthesis, usable
+from rerender.propagate.arrays import HOST, bring
+from rerender.propagate.backend import make_backend
+from rerender.propagate.cuda import usable
 from rerender.propagate.poisson import screened_poisson
 from rerender.propagate.problem import EFFORTS, Effort, Guide
 from rerender.propagate.synthesis import synthesize
@@ -174,8 +179,6 @@ def memory_rows(options: argparse.Namespace) -> Iterator[Row]:
     """Resident memory while one clip of many intervals of 10 frames is propagated in this process."""
     import psutil
 
-    from rerender.evaluate.scenes import scene
-
     made, process, measured = scene("rotation", 9000, (options.side, options.side), 11), psutil.Process(), []
     for _interval in range(-(-options.frames // 10)):
         frames = [made.frame(i) for i in range(11)]
@@ -188,20 +191,80 @@ def memory_rows(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def cuda_rows(_: argparse.Namespace) -> Iterator[Row]:
-    """Seconds of one synthesis at 960×544 with four guides on the GPU."""
+    """Seconds on the GPU at 960×544: of one synthesis with four guides, and of whole frames, sweep and blend."""
     if not usable():
         yield {"cuda": "not measured (no usable GPU)"}
         return
-    pair, run = warped_pair(544, 960), choose_synthesis("cuda")
-    _warm_up(pair)
-    run(pair.style, pair.guides)
+    settings = PropagationSettings(device="cuda")
+    yield _gpu_synthesis_row(settings)
+    yield gpu_frames_row(settings, 544, 960)
+
+
+def _gpu_synthesis_row(settings: PropagationSettings) -> Row:
+    import torch
+
+    pair, backend = warped_pair(544, 960), make_backend(settings)
+    arguments = backend.here((pair.style, pair.guides))
+    backend.run(backend.synthesize, *arguments, None, None)
+    torch.cuda.synchronize()
     started = time.perf_counter()
     for _repeat in range(5):
-        result = run(pair.style, pair.guides)
+        made = backend.run(backend.synthesize, *arguments, None, None)
+    torch.cuda.synchronize()
     seconds = (time.perf_counter() - started) / 5
-    there = synthesize(pair.style, pair.guides)
+    result, there = bring(made, HOST), synthesize(pair.style, pair.guides)
     ratio = float(result.error.mean() / there.error.mean())
-    yield {"size": "544x960", "wall_s": seconds, "psnr": psnr(result.picture, pair.truth), "error_to_cpu": ratio}
+    return {"size": "544x960", "wall_s": seconds, "psnr": psnr(result.picture, pair.truth), "error_to_cpu": ratio}
+
+
+class _KnownFlow:
+    """An estimator that measures each pair once, and counts the seconds."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], np.ndarray] = {}
+        self._estimate, self.seconds = DisFlow(), 0.0
+
+    def __call__(self, reference: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Flow reference → target, (H, W, 2)."""
+        pair = id(reference), id(target)
+        if pair not in self._known:
+            started = time.perf_counter()
+            self._known[pair] = self._estimate(reference, target)
+            self.seconds += time.perf_counter() - started
+        return self._known[pair]
+
+
+def gpu_frames_row(settings: PropagationSettings, height: int, width: int, gap: int = 9) -> Row:
+    """Wall seconds of a frame between two key frames, both directions and the blend, with the flow known and without.
+
+    Args:
+        settings: where and how.
+        height, width: of the frames.
+        gap: frames from key to key.
+    """
+    frames = scene("parallax", 9000, (height, width), gap + 1).frames
+    keys, flow = [apply_look(frames[at], "oil") for at in (0, -1)], _KnownFlow()
+    walls = []
+    for _repeat in range(3):  # the first one measures the flow, and compiles
+        started = time.perf_counter()
+        made = sum(1 for _ in propagate_interval(frames, *keys, settings, flow=flow))
+        walls.append((time.perf_counter() - started) / made)
+    return {
+        "size": f"{height}x{width}",
+        "frames": made,
+        "frame_wall_s": min(walls[1:]),
+        "frame_and_direction_wall_s": min(walls[1:]) / 2,
+        "flow_wall_s": flow.seconds / made,
+        **_gpu_memory(settings),
+    }
+
+
+def _gpu_memory(settings: PropagationSettings) -> Row:
+    if settings.device != "cuda":
+        return {}
+    import torch
+
+    return {"gpu": torch.cuda.get_device_name(), "peak_gpu_mib": torch.cuda.max_memory_allocated() / 2**20}
 
 
 def _short(value: Any) -> str:

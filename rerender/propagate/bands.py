@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
+from rerender.propagate.arrays import Array, namespace
 from rerender.propagate.problem import Guide
 from rerender.propagate.synthesis import Synthesis
 
 LEAST_ROWS = 64
 _MARGIN = 24  # rows synthesised beyond a band and thrown away, so that neighbours see the same surroundings
+_PARTS = ("picture", "nnf", "error")
 _REACH = 128  # rows of the source beyond those that the start points at: the search's radius, three levels up
 
 
@@ -28,18 +28,18 @@ class _Band:
 def synthesize_in_bands(
     synthesize: Callable[..., Synthesis],
     count: int,
-    style: np.ndarray,
+    style: Array,
     guides: Sequence[Guide],
     *,
-    start: np.ndarray | None = None,
-    source_mask: np.ndarray | None = None,
-    target_mask: np.ndarray | None = None,
+    start: Array | None = None,
+    source_mask: Array | None = None,
+    target_mask: Array | None = None,
     **options: Any,
 ) -> Synthesis:
     """Do what `synthesize` does in `count` bands. Without a field to start from, each searches the whole source.
 
     A band searches the part of the source that its start leads to. Bands meet without a visible seam, but the result
-    is not the same to the bit as that of a whole synthesis.
+    is not the same to the bit as that of a whole synthesis. A device is waited for, to see where the start leads to.
 
     Args:
         synthesize: `synthesis.synthesize`, or what does the same.
@@ -55,16 +55,17 @@ def synthesize_in_bands(
         made = synthesize(
             style[band.source],
             [Guide(guide.source[band.source], guide.target[band.target], guide.weight) for guide in guides],
-            start=None if start is None else start[band.target] - np.array([0, band.source.start], start.dtype),
+            start=None if start is None else _lowered(start[band.target], -band.source.start),
             source_mask=None if source_mask is None else source_mask[band.source],
             target_mask=None if target_mask is None else target_mask[band.target],
             **options,
         )
         parts.append(_kept(made, band))
-    return Synthesis(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("picture", "nnf", "error")))
+    joined = (namespace(style).concat([getattr(part, name) for part in parts], 0) for name in _PARTS)
+    return Synthesis(*joined)
 
 
-def _band(keep: slice, height: int, source_height: int, start: np.ndarray | None) -> _Band:
+def _band(keep: slice, height: int, source_height: int, start: Array | None) -> _Band:
     target = slice(max(0, keep.start - _MARGIN), min(height, keep.stop + _MARGIN))
     if start is None:
         return _Band(keep, target, slice(0, source_height))
@@ -76,5 +77,10 @@ def _band(keep: slice, height: int, source_height: int, start: np.ndarray | None
 
 def _kept(made: Synthesis, band: _Band) -> Synthesis:
     rows = slice(band.keep.start - band.target.start, band.keep.stop - band.target.start)
-    nnf = made.nnf[rows] + np.array([0, band.source.start], made.nnf.dtype)
+    nnf = _lowered(made.nnf[rows], band.source.start)
     return replace(made, picture=made.picture[rows], nnf=nnf, error=made.error[rows])
+
+
+def _lowered(field: Array, rows: int) -> Array:
+    """A field that points `rows` further down."""
+    return namespace(field).concat([field[..., :1], field[..., 1:] + rows], 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,7 +12,7 @@ import numpy as np
 from rerender.errors import Interrupted, UserError
 from rerender.motion.flow import DisFlow, FlowEstimator, FlowPair
 from rerender.propagate.arrays import Array
-from rerender.propagate.backend import Backend
+from rerender.propagate.backend import make_backend
 from rerender.propagate.blend import Blend, blend, carry_weight
 from rerender.propagate.settings import PropagationSettings
 from rerender.propagate.steps import Step
@@ -78,11 +79,25 @@ class _Interval:
         cancelled: Callable[[], bool],
     ) -> None:
         self.clip, self.settings, self.flow, self.cuts, self.cancelled = clip, settings, flow, cuts, cancelled
-        self.backend = Backend(settings)
+        self.backend = make_backend(settings)
         self.pairs: dict[int, FlowPair | None] = {}
+        self.frames: dict[int, Array] = {}  # of the clip, where the work is done
         self.onto: dict[int, Step] = {}  # the forward sweep's steps, until their frames are blended
 
     def run(self, first: np.ndarray | None, last: np.ndarray | None) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (offset, picture), each while the next ones are being made already if that happens on a device."""
+        waiting: deque[tuple[int, Callable[[], np.ndarray]]] = deque()
+        try:
+            for offset, picture in self._pictures(first, last):
+                waiting.append((offset, self.backend.fetch(picture)))
+                while len(waiting) > self.backend.ahead:
+                    offset, landed = waiting.popleft()
+                    yield offset, landed()
+            yield from ((offset, landed()) for offset, landed in waiting)
+        finally:
+            self.backend.release()
+
+    def _pictures(self, first: np.ndarray | None, last: np.ndarray | None) -> Iterator[tuple[int, Array]]:
         count = len(self.clip) - 1
         inner = range(0 if first is None else 1, count + 1 if last is None else count)
         sides = {offset: self._sides(offset, first is not None, last is not None) for offset in inner}
@@ -120,12 +135,16 @@ class _Interval:
         return dict(zip(order[1:], self._sweep(key, list(order)), strict=True))
 
     def _sweep(self, key: np.ndarray, order: list[int]) -> Iterator[Swept]:
-        path = ((self.clip[here], self._step(here, before)) for before, here in pairwise(order))
-        results = sweep(self.clip[order[0]], key, path, self.settings, self.backend)
+        path = ((self._frame(here), self._step(here, before)) for before, here in pairwise(order))
+        results = sweep(self._frame(order[0]), key, path, self.settings, self.backend)
         for _ in order[1:]:
             if self.cancelled():
                 raise Interrupted()
             yield next(results)
+
+    def _frame(self, offset: int) -> Array:
+        self.frames[offset] = self.backend.here(self.frames.get(offset, self.clip[offset]))
+        return self.frames[offset]
 
     def _step(self, here: int, before: int) -> Step | None:
         motion, onward = self._motion(here, before), 2 * here - before
@@ -133,6 +152,7 @@ class _Interval:
             return None
         next_pair = self._motion(here, onward) if 0 <= onward < len(self.clip) else None
         step = Step.between(self.clip[here], self.clip[before], motion, next_pair.forward if next_pair else None)
+        step = self.backend.here(step)
         if here > before:
             self.onto[here] = step
         return step

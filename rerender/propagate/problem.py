@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from rerender.errors import UserError
+from rerender.propagate.arrays import Array, namespace
 
 LANES = 16
 MAX_STYLE_CHANNELS = 4
@@ -31,8 +32,8 @@ class Guide:
         weight: against the style's weight; it is divided by C.
     """
 
-    source: np.ndarray
-    target: np.ndarray
+    source: Array
+    target: Array
     weight: float
 
 
@@ -63,7 +64,7 @@ EFFORTS = {
 
 @dataclass(frozen=True)
 class Level:
-    """One level of the pyramid.
+    """One level of the pyramid, as arrays of one place.
 
     Attributes:
         source: (Hs, Ws, L) int16: style and guide channels, scaled; L is a multiple of 16, the rest is 0.
@@ -72,10 +73,10 @@ class Level:
         wanted: (Ht, Wt) uint8: 1 where the target is to be synthesised.
     """
 
-    source: np.ndarray
-    target: np.ndarray
-    barrier: np.ndarray
-    wanted: np.ndarray
+    source: Array
+    target: Array
+    barrier: Array
+    wanted: Array
 
     @property
     def target_shape(self) -> tuple[int, int]:
@@ -141,34 +142,34 @@ def mix(state: np.ndarray) -> np.ndarray:
 
 
 def build_problem(
-    style: np.ndarray,
+    style: Array,
     guides: Sequence[Guide],
     *,
     effort: Effort,
     patch: int = 5,
     style_weight: float = 1.0,
     uniformity: float = 3500.0,
-    source_mask: np.ndarray | None = None,
-    target_mask: np.ndarray | None = None,
+    source_mask: Array | None = None,
+    target_mask: Array | None = None,
     weighted: bool = False,
     subpixel: bool = True,
     seed: int = 0,
     finest_only: int = 0,
 ) -> Problem:
-    """Scale, interleave and shrink the pictures. `finest_only` > 0 keeps that many of the finest levels.
+    """Scale, interleave and shrink the pictures, where they lie. `finest_only` > 0 keeps so many of the finest levels.
 
     Raises:
         UserError: channel counts, sizes or dtypes that do not fit together.
     """
     check_pictures(style, guides, patch, source_mask, target_mask)
+    xp = namespace(style)
     sources = [_channels(style), *(_channels(guide.source) for guide in guides)]
     targets = [_channels(guide.target) for guide in guides]
     weights = [style_weight, *(guide.weight for guide in guides)]
     scale, factors = scaling([s.shape[2] for s in sources], weights, patch)
-    source = np.concatenate(sources, 2)
-    target = np.concatenate([np.zeros((*targets[0].shape[:2], sources[0].shape[2]), np.float32), *targets], 2)
-    source_allowed = np.ones(source.shape[:2], bool) if source_mask is None else source_mask > 0
-    target_wanted = np.ones(target.shape[:2], bool) if target_mask is None else target_mask > 0
+    room = xp.zeros((*targets[0].shape[:2], sources[0].shape[2]), xp.float32)
+    source, target = xp.concat(sources, 2), xp.concat([room, *targets], 2)
+    source_allowed, target_wanted = _mask(source_mask, source), _mask(target_mask, target)
     levels = []
     while True:
         levels.append(_level(source, target, source_allowed, target_wanted, factors, patch))
@@ -207,53 +208,68 @@ def quarter_pixels(level: Level, problem: Problem) -> np.ndarray:
     return np.asarray(fine).reshape(*fine.shape[:2], count)
 
 
-def halve(image: np.ndarray) -> np.ndarray:
+def halve(image: Array) -> Array:
     """Return the means of 2×2 pixels, (ceil(H/2), ceil(W/2), C) float32; odd edges are repeated."""
-    image = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), mode="edge")
+    image = _even(image)
     rows = image[0::2] + image[1::2]
-    return (rows[:, 0::2] + rows[:, 1::2]) * np.float32(0.25)
+    return (rows[:, 0::2] + rows[:, 1::2]) * 0.25
 
 
-def _halve_all(mask: np.ndarray) -> np.ndarray:
-    mask = np.pad(mask, ((0, mask.shape[0] % 2), (0, mask.shape[1] % 2)), mode="edge")
+def _halve_all(mask: Array) -> Array:
+    mask = _even(mask)
     rows = mask[0::2] & mask[1::2]
     return rows[:, 0::2] & rows[:, 1::2]
 
 
-def _channels(image: np.ndarray) -> np.ndarray:
-    image = np.asarray(image, np.float32)
-    return np.clip(image[..., None] if image.ndim == 2 else image, 0, 255)
+def _even(image: Array) -> Array:
+    """Repeat the last row and column where their number is odd."""
+    xp = namespace(image)
+    if image.shape[0] % 2:
+        image = xp.concat([image, image[-1:]], 0)
+    return xp.concat([image, image[:, -1:]], 1) if image.shape[1] % 2 else image
 
 
-def _level(
-    source: np.ndarray, target: np.ndarray, allowed: np.ndarray, wanted: np.ndarray, factors: np.ndarray, patch: int
-) -> Level:
-    half = patch // 2
-    padded = np.pad(_pack(target, factors), ((half, half), (half, half), (0, 0)), mode="edge")
+def _channels(image: Array) -> Array:
+    xp = namespace(image)
+    return xp.clip(xp.astype(image[..., None] if image.ndim == 2 else image, xp.float32), 0, 255)
+
+
+def _mask(mask: Array | None, image: Array) -> Array:
+    """Where a mask is set, everywhere if there is none; (H, W) bool."""
+    xp = namespace(image)
+    return ~xp.zeros(image.shape[:2], xp.bool) if mask is None else mask > 0
+
+
+def _level(source: Array, target: Array, allowed: Array, wanted: Array, factors: np.ndarray, patch: int) -> Level:
+    xp, half = namespace(source), patch // 2
     return Level(
         source=_pack(source, factors),
-        target=padded,
-        barrier=np.where(allowed, np.int32(0), np.int32(FORBIDDEN)),
-        wanted=wanted.astype(np.uint8),
+        target=xp.pad(_pack(target, factors), half, half),
+        barrier=xp.astype(~allowed, xp.int32) * FORBIDDEN,
+        wanted=xp.astype(wanted, xp.uint8),
     )
 
 
-def _pack(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    packed = np.zeros((*image.shape[:2], len(factors)), np.int16)
-    channels = image.shape[2]
-    packed[..., :channels] = np.rint(image * factors[:channels].astype(np.float32))
+def _pack(image: Array, factors: np.ndarray) -> Array:
+    xp, channels = namespace(image), image.shape[2]
+    packed = xp.zeros((*image.shape[:2], len(factors)), xp.int16)
+    packed[..., :channels] = xp.rint(image * xp.constant(vector, "float32", *factors[:channels]))
     return packed
 
 
+def vector(dtype: str, *numbers: float) -> np.ndarray:
+    """Return some numbers as an array, for `Operations.constant`."""
+    return np.array(numbers, dtype)
+
+
 def check_pictures(
-    style: np.ndarray, guides: Sequence[Guide], patch: int,
-    source_mask: np.ndarray | None, target_mask: np.ndarray | None,
+    style: Array, guides: Sequence[Guide], patch: int, source_mask: Array | None, target_mask: Array | None
 ) -> None:  # fmt: skip
     """Raise `UserError` where the pictures of a synthesis do not fit together."""
     if not guides:
         raise UserError("A synthesis needs at least one guide.")
     channels = 1 if style.ndim == 2 else style.shape[-1]
-    if style.dtype != np.uint8 or style.ndim not in (2, 3) or not 1 <= channels <= MAX_STYLE_CHANNELS:
+    if style.dtype != namespace(style).uint8 or style.ndim not in (2, 3) or not 1 <= channels <= MAX_STYLE_CHANNELS:
         raise UserError(f"A style picture has 1–4 channels of uint8, not {style.dtype} {style.shape}.")
     count = 0
     for number, guide in enumerate(guides):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from rerender.propagate.arrays import Array, namespace
 from rerender.propagate.problem import EFFORTS, Effort, Guide, Level, Problem, build_problem, mix
 
 _log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ Engine = Callable[[Problem, Level, np.ndarray], Any]
 
 @dataclass(frozen=True)
 class Synthesis:
-    """What a synthesis returns.
+    """What a synthesis returns, where its pictures lay.
 
     Attributes:
         picture: (Ht, Wt) or (Ht, Wt, C) uint8, like the style.
@@ -32,9 +33,9 @@ class Synthesis:
         error: (Ht, Wt) float32, the sum over the patch of Σ weight·difference², on the 0–255 scale.
     """
 
-    picture: np.ndarray
-    nnf: np.ndarray
-    error: np.ndarray
+    picture: Array
+    nnf: Array
+    error: Array
 
 
 def synthesize(
@@ -128,20 +129,25 @@ def _run_level(problem: Problem, index: int, state: Any, radius: int) -> None:
             return
 
 
-def first_field(problem: Problem, start: np.ndarray | None) -> np.ndarray:
+def first_field(problem: Problem, start: Array | None) -> Array:
     """Return the (H, W, 2) int32 field that the coarsest level starts from: random, or the given one shrunk."""
     level, half = problem.levels[0], problem.patch // 2
-    height, width = level.target_shape
-    rows, columns = level.barrier.shape
     if start is None:
-        pixels = np.arange(height * width, dtype=np.uint32).reshape(height, width)
-        random = [mix(pixels ^ np.uint32(problem.pass_key(0, axis + (1 << 20)))) for axis in range(2)]
-        sizes = (columns, rows)
-        drawn = [(r.astype(np.uint64) * (n - 2 * half) >> 32) + half for r, n in zip(random, sizes, strict=True)]
-        return np.stack(drawn, -1).astype(np.int32)
+        return namespace(level.source).here(_random_field(problem))
     for _ in problem.levels[1:]:
         start = start[::2, ::2] // 2
     return _clamp(start, level, half)
+
+
+def _random_field(problem: Problem) -> np.ndarray:
+    level, half = problem.levels[0], problem.patch // 2
+    height, width = level.target_shape
+    rows, columns = level.barrier.shape
+    pixels = np.arange(height * width, dtype=np.uint32).reshape(height, width)
+    random = [mix(pixels ^ np.uint32(problem.pass_key(0, axis + (1 << 20)))) for axis in range(2)]
+    sizes = (columns, rows)
+    drawn = [(r.astype(np.uint64) * (n - 2 * half) >> 32) + half for r, n in zip(random, sizes, strict=True)]
+    return np.stack(drawn, -1).astype(np.int32)
 
 
 def upsample(nnf: np.ndarray, level: Level) -> np.ndarray:
@@ -155,12 +161,10 @@ def upsample(nnf: np.ndarray, level: Level) -> np.ndarray:
     return _clamp(fine, level, half)
 
 
-def _clamp(nnf: np.ndarray, level: Level, half: int) -> np.ndarray:
-    rows, columns = level.barrier.shape
-    clamped = np.empty_like(nnf, dtype=np.int32)
-    clamped[..., 0] = np.clip(nnf[..., 0], half, columns - 1 - half)
-    clamped[..., 1] = np.clip(nnf[..., 1], half, rows - 1 - half)
-    return clamped
+def _clamp(nnf: Array, level: Level, half: int) -> Array:
+    xp = namespace(nnf)
+    limited = [xp.clip(nnf[..., axis], half, level.barrier.shape[1 - axis] - 1 - half) for axis in range(2)]
+    return xp.astype(xp.stack(limited, -1), xp.int32)
 
 
 @cache

@@ -7,12 +7,17 @@ rest. A process that only works on the host never imports torch.
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
+
 import numpy as np
 
 from rerender.propagate.arrays.host import HOST
 from rerender.propagate.arrays.operations import Array, Operations
 
-__all__ = ["HOST", "Array", "Operations", "namespace"]
+__all__ = ["HOST", "Array", "Operations", "bring", "namespace"]
+
+Value = TypeVar("Value")
 
 
 def namespace(array: Array) -> Operations:
@@ -26,3 +31,23 @@ def namespace(array: Array) -> Operations:
     from rerender.propagate.arrays.device import operations_on
 
     return operations_on(array.device)
+
+
+def bring(value: Value, xp: Operations) -> Value:
+    """Bring the arrays of a value to where `xp` works: an array, or lists, tuples and dataclasses that hold some.
+
+    What lies there already, and what is no array, comes back as it is.
+    """
+    return _brought(value, xp)
+
+
+def _brought(value: Any, xp: Operations) -> Any:
+    if isinstance(value, np.ndarray) or hasattr(value, "data_ptr"):
+        return xp.here(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_brought(part, xp) for part in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {field.name: getattr(value, field.name) for field in fields(value)}
+        moved = {name: _brought(part, xp) for name, part in parts.items()}
+        return replace(value, **moved) if any(moved[name] is not part for name, part in parts.items()) else value
+    return value

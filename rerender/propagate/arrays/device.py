@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from rerender.motion.warp import warp_latent
 from rerender.propagate.arrays import cosine, lab
-from rerender.propagate.arrays.operations import Kernel, WarpMode
+from rerender.propagate.arrays.operations import Array, Kernel, WarpMode
 from rerender.propagate.arrays.sampling import sample
 
 Tensor = torch.Tensor
@@ -25,10 +25,11 @@ Tensor = torch.Tensor
 class _Device:
     """`Operations` on the tensors of one device."""
 
-    float32, int32, uint8, bool = torch.float32, torch.int32, torch.uint8, torch.bool
+    float32, int16, int32, uint8, bool = torch.float32, torch.int16, torch.int32, torch.uint8, torch.bool
     where: Any = staticmethod(torch.where)
     clip: Any = staticmethod(torch.clamp)
     concat: Any = staticmethod(torch.cat)
+    stack: Any = staticmethod(torch.stack)
     minimum, maximum, hypot = staticmethod(torch.minimum), staticmethod(torch.maximum), staticmethod(torch.hypot)
     rint, abs, sqrt = staticmethod(torch.round), staticmethod(torch.abs), staticmethod(torch.sqrt)
 
@@ -36,14 +37,23 @@ class _Device:
         self.home = home
         self._constants: dict[tuple[Any, ...], Tensor] = {}
 
-    def here(self, array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
-        if self.home.type == "cpu":
+    def here(self, array: Array) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array
+        if tensor.device == self.home:
             return tensor
         # From pinned memory the copy is only queued; torch keeps the memory until it is done.
         return (tensor.pin_memory() if self.home.type == "cuda" else tensor).to(self.home, non_blocking=True)
 
-    def constant(self, make: Callable[..., np.ndarray], *arguments: float) -> Tensor:
+    def fetch(self, array: Tensor) -> Callable[[], np.ndarray]:
+        if self.home.type != "cuda":
+            return lambda: array.cpu().numpy()
+        landed = torch.empty(array.shape, dtype=array.dtype, pin_memory=True)
+        landed.copy_(array, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+        return lambda: _landed(landed, done)
+
+    def constant(self, make: Callable[..., np.ndarray], *arguments: float | str) -> Tensor:
         key = (make, *arguments)
         if key not in self._constants:
             self._constants[key] = self.here(make(*arguments))
@@ -126,6 +136,12 @@ class _Device:
 def operations_on(home: torch.device) -> _Device:
     """Return the operations of a device, the same ones at each call."""
     return _Device(home)
+
+
+def _landed(array: Tensor, done: torch.cuda.Event) -> np.ndarray:
+    """Wait, and copy: pinned memory is scarce, and goes back to torch."""
+    done.synchronize()
+    return array.numpy().copy()
 
 
 def _as_planes(image: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.fft
 
 from rerender.motion.warp import warp
-from rerender.propagate.arrays.operations import Kernel, Operations, WarpMode
+from rerender.propagate.arrays.operations import Array, Kernel, Operations, WarpMode
 
 _KERNELS: dict[Kernel, int] = {
     "lanczos": cv2.INTER_LANCZOS4,
@@ -22,16 +22,19 @@ _KERNELS: dict[Kernel, int] = {
 class _Host:
     """`Operations` on numpy arrays."""
 
-    float32, int32, uint8, bool = np.float32, np.int32, np.uint8, np.bool_
+    float32, int16, int32, uint8, bool = np.float32, np.int16, np.int32, np.uint8, np.bool_
     where: Any = staticmethod(np.where)
-    clip, concat = staticmethod(np.clip), staticmethod(np.concatenate)
+    clip, concat, stack = staticmethod(np.clip), staticmethod(np.concatenate), staticmethod(np.stack)
     contiguous, zeros = staticmethod(np.ascontiguousarray), staticmethod(np.zeros)
     minimum, maximum, rint, abs, sqrt, hypot = np.minimum, np.maximum, np.rint, np.abs, np.sqrt, np.hypot
 
-    def here(self, array: np.ndarray) -> np.ndarray:
-        return array
+    def here(self, array: Array) -> np.ndarray:
+        return array if isinstance(array, np.ndarray) else array.cpu().numpy()
 
-    def constant(self, make: Callable[..., np.ndarray], *arguments: float) -> np.ndarray:
+    def fetch(self, array: np.ndarray) -> Callable[[], np.ndarray]:
+        return lambda: array
+
+    def constant(self, make: Callable[..., np.ndarray], *arguments: float | str) -> np.ndarray:
         return make(*arguments)
 
     def astype(self, array: np.ndarray, dtype: Any) -> np.ndarray:

@@ -18,19 +18,24 @@ class Operations(Protocol):
     """Operations on arrays of one place. Those that numpy has are numpy's, the others are OpenCV's and SciPy's.
 
     Attributes:
-        float32, int32, uint8, bool: types of elements.
+        float32, int16, int32, uint8, bool: types of elements.
     """
 
     float32: Any
+    int16: Any
     int32: Any
     uint8: Any
     bool: Any
 
-    def here(self, array: np.ndarray) -> Array:
-        """Bring a numpy array to where these operations work."""
+    def here(self, array: Array) -> Array:
+        """Bring an array to where these operations work; to a device without waiting for it."""
         ...
 
-    def constant(self, make: Callable[..., np.ndarray], *arguments: float) -> Array:
+    def fetch(self, array: Array) -> Callable[[], np.ndarray]:
+        """Begin to bring an array to the host. What is returned waits until it is there."""
+        ...
+
+    def constant(self, make: Callable[..., np.ndarray], *arguments: float | str) -> Array:
         """Return make(*arguments), brought here; a device keeps it for the next call. `make` is a module's function."""
         ...
 
@@ -76,6 +81,10 @@ class Operations(Protocol):
 
     def concat(self, arrays: Sequence[Array], axis: int) -> Array:
         """Join along an axis."""
+        ...
+
+    def stack(self, arrays: Sequence[Array], axis: int) -> Array:
+        """Join along a new axis."""
         ...
 
     def total(self, array: Array) -> Array:

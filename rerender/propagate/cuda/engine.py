@@ -10,22 +10,21 @@ import torch
 
 from rerender.propagate.cuda.device import Device
 from rerender.propagate.cuda.level import CudaLevel
-from rerender.propagate.cuda.pyramid import DeviceLevel, build_on_device, upload
-from rerender.propagate.problem import EFFORTS, Effort, Guide, Problem
+from rerender.propagate.problem import EFFORTS, Effort, Guide, Level, Problem, build_problem
 from rerender.propagate.synthesis import Synthesis, first_field
 
 
 def synthesize(
     device: Device,
-    style: np.ndarray,
+    style: torch.Tensor,
     guides: Sequence[Guide],
     *,
     effort: Effort = EFFORTS["default"],
-    start: np.ndarray | None = None,
+    start: torch.Tensor | None = None,
     start_levels: int = 0,
     **options: Any,
 ) -> Synthesis:
-    """Do what `synthesis.synthesize` does, on a GPU.
+    """Do what `synthesis.synthesize` does, on a GPU, with tensors that lie there.
 
     Raises:
         UserError: pictures that do not fit together.
@@ -33,30 +32,19 @@ def synthesize(
     """
     finest_only = start_levels if start is not None else 0
     with device.current(), torch.inference_mode():
-        problem = build_on_device(style, guides, device.home, effort=effort, finest_only=finest_only, **options)
+        problem = build_problem(style, guides, effort=effort, finest_only=finest_only, **options)
         return _solve(device, problem, style.ndim == 2, start)
 
 
-def solve(problem: Problem, gray: bool, start: np.ndarray | None, device: Device) -> Synthesis:
-    """Run all levels of a problem; its levels may lie on the CPU or on the GPU.
-
-    Raises:
-        CudaError, torch.cuda.OutOfMemoryError: the GPU refuses.
-    """
-    with device.current(), torch.inference_mode():
-        return _solve(device, problem, gray, start)
-
-
-def _solve(device: Device, problem: Problem, gray: bool, start: np.ndarray | None) -> Synthesis:
-    nnf = torch.from_numpy(first_field(problem, start)).to(device.home)
+def _solve(device: Device, problem: Problem, gray: bool, start: torch.Tensor | None) -> Synthesis:
+    nnf = first_field(problem, start)
     for index, level in enumerate(problem.levels):
-        on_device = level if isinstance(level, DeviceLevel) else upload(level, device.home)
         if index > 0:
-            nnf = _upsample(device, nnf, on_device, problem.patch // 2)
-        state = CudaLevel(device, problem, on_device, nnf)
+            nnf = _upsample(device, nnf, level, problem.patch // 2)
+        state = CudaLevel(device, problem, level, nnf)
         radius = problem.effort.radius
         if radius == 0 or (index == 0 and start is None):
-            radius = max(on_device.barrier.shape)
+            radius = max(level.barrier.shape)
         state.run(index, radius)
         nnf = state.nnf
     return _result(problem, state, gray)
@@ -72,11 +60,11 @@ def _result(problem: Problem, state: CudaLevel, gray: bool) -> Synthesis:
         state.vote(softness)
     state.settle()
     picture = state.picture()
-    error = state.errors.cpu().numpy().astype(np.float32) / np.float32(problem.scale**2)
-    return Synthesis(picture[..., 0] if gray else picture, state.nnf.cpu().numpy(), error)
+    error = state.errors.float() / float(np.float32(problem.scale**2))
+    return Synthesis(picture[..., 0] if gray else picture, state.nnf, error)
 
 
-def _upsample(device: Device, nnf: torch.Tensor, level: DeviceLevel, half: int) -> torch.Tensor:
+def _upsample(device: Device, nnf: torch.Tensor, level: Level, half: int) -> torch.Tensor:
     fine = torch.empty((*level.target_shape, 2), dtype=torch.int32, device=device.home)
     device.launch(
         "upsample", level.target_shape, nnf, fine, *level.target_shape, nnf.shape[1], *level.barrier.shape, half

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import cast
 
 import numpy as np
 import torch
 
+from rerender.propagate.arrays.device import operations_on
 from rerender.propagate.cuda.device import Device
-from rerender.propagate.cuda.pyramid import DeviceLevel, repeat_edges
-from rerender.propagate.problem import LANES, Level, Problem
+from rerender.propagate.problem import LANES, Level, Problem, vector
 
 
 class CudaLevel:
@@ -25,17 +24,18 @@ class CudaLevel:
         active: (H, W) uint8, the pixels that the next pass moves.
     """
 
-    def __init__(self, device: Device, problem: Problem, level: DeviceLevel, nnf: torch.Tensor) -> None:
+    def __init__(self, device: Device, problem: Problem, level: Level, nnf: torch.Tensor) -> None:
         self.device, self.problem, self.level = device, problem, level
+        self._xp = operations_on(device.home)
         self.shape, self.source_shape = level.target_shape, (level.barrier.shape[0], level.barrier.shape[1])
-        self.unit = problem.unit(cast(Level, level))  # it asks for nothing but shapes
+        self.unit = problem.unit(level)
         self.groups = level.source.shape[2] // LANES
         self.source, self.target = level.source, level.target.clone()
         self.nnf, self._spare = nnf, torch.empty_like(nnf)
         self.errors = self._new(torch.int32, self.shape)
         self._uses, self._spread = self._new(torch.int32, self.source_shape), self._new(torch.int32, self.source_shape)
         self.penalty = level.barrier.clone()
-        self.thresholds = torch.from_numpy(problem.thresholds()).to(device.home)
+        self.thresholds = self._xp.constant(vector, "int32", *problem.thresholds().tolist())
         self.active, self._changed = self._new(torch.uint8, self.shape), self._new(torch.uint8, self.shape)
         self._moving = self._new(torch.int32, (problem.effort.rounds + 1,))  # one flag a round, set by the votes
         self._everywhere = torch.ones_like(self.active)
@@ -101,13 +101,13 @@ class CudaLevel:
             "fine_vote", self.shape, fine, self.nnf, quarters, self.errors, picture,
             *self.shape, *self.source_shape, half, softness,
         )  # fmt: skip
-        scaled = picture[..., :count].double() * torch.from_numpy(self.problem.factors[:count]).to(self.device.home)
-        self.target[..., :count] = repeat_edges(scaled.round().to(torch.int16), half)
+        scaled = picture[..., :count].double() * self._factors("float64")
+        self.target[..., :count] = self._xp.pad(scaled.round().to(torch.int16), half, half)
 
-    def picture(self) -> np.ndarray:
-        """Wait, and return the style channels of the target, (H, W, S) uint8."""
+    def picture(self) -> torch.Tensor:
+        """Return the style channels of the target, (H, W, S) uint8."""
         half, count = self.problem.patch // 2, self.problem.style_channels
-        return self._colours(self.target[half:-half, half:-half, :count]).cpu().numpy()
+        return self._colours(self.target[half:-half, half:-half, :count])
 
     def _vote(self, softness: float, moving: torch.Tensor) -> None:
         half, lanes = self.problem.patch // 2, self.source.shape[2]
@@ -162,15 +162,17 @@ class CudaLevel:
         count = self.problem.style_channels
         style[..., :count] = self._colours(self.source[..., :count])
         fine = self._new(torch.uint8, (4 * rows - 3, 4 * columns - 3, 4))
-        weights = torch.from_numpy(cubic_weights()).to(self.device.home)
+        weights = self._xp.constant(cubic_weights)
         self.device.launch("quarter_pixels", (fine.shape[0], fine.shape[1]), style, weights, fine, rows, columns)
         return fine
 
     def _colours(self, stored: torch.Tensor) -> torch.Tensor:
         """Style channels, (..., S) int16, back on the 0–255 scale, uint8."""
-        factors = self.problem.factors[: self.problem.style_channels]
-        colours = stored / torch.tensor(factors, dtype=torch.float32, device=self.device.home)
-        return colours.round().clamp(0, 255).to(torch.uint8)
+        return (stored / self._factors("float32")).round().clamp(0, 255).to(torch.uint8)
+
+    def _factors(self, dtype: str) -> torch.Tensor:
+        """What the style channels are multiplied with, (S,)."""
+        return self._xp.constant(vector, dtype, *self.problem.factors[: self.problem.style_channels])
 
     def _new(self, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
         return torch.zeros(shape, dtype=dtype, device=self.device.home)

@@ -9,17 +9,27 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from rerender.propagate.arrays import bring
+from rerender.propagate.arrays.device import operations_on
 from rerender.propagate.cuda import device as device_module
+from rerender.propagate.cuda import driver as driver_module
 from rerender.propagate.cuda.device import SOURCE, Device, load_kernels
 from rerender.propagate.cuda.driver import Driver
 
 STREAM = 0x5EED
+HOME = torch.device("cpu")
 _COUNTERS = ("retained", "loaded_ptx", "loaded_cubins", "launches", "without_context")
 _SWITCHES = ("refuse_ptx", "refuse_all", "fail_launches", "backwards", "most_threads")
+
+
+def there(value: Any) -> Any:
+    """Arrays as the stand-in's tensors."""
+    return bring(value, operations_on(HOME))
 
 
 class StandIn:
@@ -73,4 +83,12 @@ def device(standin: StandIn) -> Device:
     """A device whose tensors lie on the CPU."""
     driver = Driver(standin.library)
     with driver.context(0):
-        return Device(0, torch.device("cpu"), driver, load_kernels(driver, 0))
+        return Device(0, HOME, driver, load_kernels(driver, 0))
+
+
+@pytest.fixture
+def gpu(device: Device, standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """What a backend finds when it looks for a GPU."""
+    monkeypatch.setattr(driver_module, "open_library", lambda: standin.library)
+    monkeypatch.setattr(device_module, "_opened", {0: device})
+    return standin

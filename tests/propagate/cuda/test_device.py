@@ -20,7 +20,7 @@ from rerender.propagate.cuda.device import PTX, SIGNATURES, SOURCE, Device, load
 from rerender.propagate.cuda.driver import Driver
 from rerender.propagate.cuda.errors import CudaError, NoGpuError
 from rerender.propagate.problem import Effort, Guide
-from tests.propagate.cuda.conftest import STREAM, StandIn
+from tests.propagate.cuda.conftest import STREAM, StandIn, there
 from tools import build_ptx
 
 EFFORT = Effort(2, 1, radius=2)
@@ -37,8 +37,8 @@ def has_nvrtc() -> bool:
 needs_nvrtc = pytest.mark.skipif(not has_nvrtc(), reason="nvidia-cuda-nvrtc-cu11 is not installed")
 
 
-def pictures() -> tuple[np.ndarray, list[Guide]]:
-    style, source, target = np.random.default_rng(0).integers(0, 256, (3, 12, 14, 3), dtype=np.uint8)
+def pictures() -> tuple[torch.Tensor, list[Guide]]:
+    style, source, target = there(np.random.default_rng(0).integers(0, 256, (3, 12, 14, 3), dtype=np.uint8))
     return style, [Guide(source, target, 2.0)]
 
 
@@ -100,7 +100,7 @@ def test_it_works_from_any_thread_with_one_context_and_leaves_none_current(devic
     results: list[np.ndarray] = []
 
     def work() -> None:
-        results.append(engine.synthesize(device, style, guides, effort=EFFORT, patch=3).nnf)
+        results.append(engine.synthesize(device, style, guides, effort=EFFORT, patch=3).nnf.numpy())
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:

@@ -10,15 +10,16 @@ import pytest
 import torch
 
 from rerender.propagate import synthesis
+from rerender.propagate.arrays import HOST, bring
 from rerender.propagate.cuda import engine
 from rerender.propagate.cuda.device import Device
 from rerender.propagate.cuda.level import CudaLevel
-from rerender.propagate.cuda.pyramid import build_on_device, upload
 from rerender.propagate.numba_engine import NumbaLevel
 from rerender.propagate.problem import EFFORTS, Effort, Guide, Problem, build_problem, quarter_pixels
 from rerender.propagate.synthesis import first_field
 from rerender.propagate.torch_engine import TorchLevel
 from tests.propagate.clips import clip, restyle
+from tests.propagate.cuda.conftest import there
 
 EFFORT = Effort(3, 2, radius=6, tolerance=2.0)
 
@@ -64,11 +65,18 @@ def example(
     return style[..., 0] if gray else style, guides, {"effort": EFFORT, "seed": 3, **options}
 
 
+def on_gpu(device: Device, style: np.ndarray, guides: list[Guide], **options: Any) -> synthesis.Synthesis:
+    """`engine.synthesize` from the host and back."""
+    style, guides = there((style, guides))
+    arrays = {name: there(value) for name, value in options.items()}
+    return bring(engine.synthesize(device, style, guides, **arrays), HOST)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_synthesis_equals_the_torch_engines_to_the_bit(device: Device, name: str) -> None:
     style, guides, options = example(**CASES[name])
     expected = synthesis.synthesize(style, guides, engine=TorchLevel, **options)
-    result = engine.synthesize(device, style, guides, **options)
+    result = on_gpu(device, style, guides, **options)
     assert np.array_equal(result.nnf, expected.nnf)
     assert np.array_equal(result.error, expected.error)
     assert np.array_equal(result.picture, expected.picture)
@@ -86,13 +94,13 @@ def test_the_refinement_equals_that_of_the_cpu_to_the_bit(device: Device, name: 
     field = first_field(problem, None)
     on_cpu = NumbaLevel(problem, problem.levels[0], field, 1)
     with device.current():
-        on_gpu = CudaLevel(device, problem, upload(problem.levels[0], device.home), torch.from_numpy(field.copy()))
-        for state in (on_cpu, on_gpu):
+        on_device = CudaLevel(device, problem, there(problem.levels[0]), torch.from_numpy(field.copy()))
+        for state in (on_cpu, on_device):
             state.vote()
             state.settle()
             state.refine(softness)
-        fine = on_gpu.quarter_pixels()[..., : problem.style_channels]
-    assert np.array_equal(on_cpu.target, on_gpu.target.numpy())
+        fine = on_device.quarter_pixels()[..., : problem.style_channels]
+    assert np.array_equal(on_cpu.target, on_device.target.numpy())
     assert np.array_equal(quarter_pixels(problem.levels[0], problem), fine.numpy())
 
 
@@ -100,21 +108,15 @@ def test_a_given_field_starts_the_finest_levels(device: Device) -> None:
     style, guides, options = example(patch=3)
     start = np.random.default_rng(0).integers(-3, 45, (36, 27, 2)).astype(np.int32)
     expected = synthesis.synthesize(style, guides, start=start, start_levels=2, engine=TorchLevel, **options)
-    result = engine.synthesize(device, style, guides, start=start, start_levels=2, **options)
+    result = on_gpu(device, style, guides, start=start, start_levels=2, **options)
     assert np.array_equal(result.nnf, expected.nnf)
-
-
-def test_a_problem_made_on_the_cpu_gives_the_same(device: Device) -> None:
-    style, guides, options = example()
-    result = engine.solve(build_problem(style, guides, **options), False, None, device)
-    assert np.array_equal(result.nnf, engine.synthesize(device, style, guides, **options).nnf)
 
 
 def test_the_order_of_the_threads_does_not_matter(device: Device, standin: Any) -> None:
     style, guides, options = example(weighted=True)
-    forwards = engine.synthesize(device, style, guides, **options)
+    forwards = on_gpu(device, style, guides, **options)
     standin.backwards = 1
-    backwards = engine.synthesize(device, style, guides, **options)
+    backwards = on_gpu(device, style, guides, **options)
     assert np.array_equal(forwards.nnf, backwards.nnf)
     assert np.array_equal(forwards.error, backwards.error)
     assert np.array_equal(forwards.picture, backwards.picture)
@@ -122,7 +124,7 @@ def test_the_order_of_the_threads_does_not_matter(device: Device, standin: Any) 
 
 def test_another_seed_gives_another_field(device: Device) -> None:
     style, guides, options = example()
-    fields = [engine.synthesize(device, style, guides, **{**options, "seed": seed}).nnf for seed in (1, 1, 2)]
+    fields = [on_gpu(device, style, guides, **{**options, "seed": seed}).nnf for seed in (1, 1, 2)]
     assert np.array_equal(fields[0], fields[1])
     assert not np.array_equal(fields[0], fields[2])
 
@@ -131,16 +133,17 @@ def test_another_seed_gives_another_field(device: Device) -> None:
 def test_the_error_is_that_of_numba_within_1_percent(device: Device, kind: str) -> None:
     frames, _ = clip(kind, 3, 96)
     style, guides = restyle(frames[0]), [Guide(frames[0], frames[2], 6.0)]
-    on_gpu = engine.synthesize(device, style, guides, effort=EFFORTS["default"])
+    made = on_gpu(device, style, guides, effort=EFFORTS["default"])
     on_cpu = synthesis.synthesize(style, guides, effort=EFFORTS["default"], threads=1)
-    assert on_gpu.error.mean() < on_cpu.error.mean() * 1.01
+    assert made.error.mean() < on_cpu.error.mean() * 1.01
 
 
 @pytest.mark.parametrize("name", ["patch 3", "32 lanes", "gray", "masks"])
 def test_the_pyramid_equals_that_of_the_cpu(name: str) -> None:
     style, guides, options = example(**CASES[name])
     expected = build_problem(style, guides, **options)
-    result = build_on_device(style, guides, torch.device("cpu"), **options)
+    style, guides = there((style, guides))
+    result = build_problem(style, guides, **{name: there(value) for name, value in options.items()})
     assert len(result.levels) == len(expected.levels) > 1
     for mine, theirs in zip(result.levels, expected.levels, strict=True):
         for part in ("source", "target", "barrier", "wanted"):
