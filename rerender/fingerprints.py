@@ -24,7 +24,7 @@ def key_fingerprints(
     """Fingerprint of every key frame of the plan, by frame number.
 
     Args:
-        model: identity of checkpoint and VAE.
+        model: identity of checkpoint, VAE and LoRA files.
         revision: how often a key frame was asked to be redone. A redone anchor changes its whole shot; another key
             frame changes nothing but itself, so its revision is no part of the chain.
     """

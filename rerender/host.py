@@ -123,8 +123,14 @@ class Host(Protocol):
     def unet(self) -> torch.nn.Module:
         """The live U-Net module (`ldm` or `sgm` UNetModel)."""
 
-    def identity(self) -> dict[str, str]:
-        """Names and hashes of checkpoint and VAE: what must be equal for a result to be reusable."""
+    def identity(self, prompts: Sequence[str] = ()) -> dict[str, str]:
+        """Names and hashes of checkpoint, VAE, and the LoRA files that `prompts` name.
+
+        What must be equal for a result to be reusable.
+
+        Raises:
+            UserError: a LoRA file that is named does not exist (where the host does not report that itself).
+        """
 
     def encode(self, image: torch.Tensor) -> torch.Tensor:
         """Mean of the VAE's posterior. image: (B, 3, H, W) in [-1, 1] → latent (B, 4, H/8, W/8)."""

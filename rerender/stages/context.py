@@ -104,7 +104,11 @@ class RunContext:
         """Fingerprint that each key frame of the plan would have with the present settings and model."""
         if self.host is None:
             raise UserError("Rendering key frames needs a checkpoint.", hint="Name one with --checkpoint.")
-        return key_fingerprints(self.plan, self.settings, self.host.identity(), self.project.revision)
+        from rerender.translate.timeline import parse_timeline  # its room loads torch, which propagation does without
+
+        timeline = parse_timeline(self.settings.prompt_timeline)
+        model = self.host.identity([self.settings.prompt, *(prompt for _, prompt in timeline)])
+        return key_fingerprints(self.plan, self.settings, model, self.project.revision)
 
     def is_key_valid(self, frame: int, fingerprint: str) -> bool:
         """Whether the key frame on disk is the one that the present settings give."""

@@ -167,7 +167,7 @@ class ToyHost(ToyVae):
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self.calls_planned = 0
 
-    def identity(self) -> dict[str, str]:
+    def identity(self, prompts: Any = ()) -> dict[str, str]:
         return {"checkpoint": "toy"}
 
     def render(

@@ -30,7 +30,7 @@ class PaintingHost:
         self.gate = gate
         self.rendered = 0
 
-    def identity(self) -> dict[str, str]:
+    def identity(self, prompts: Any = ()) -> dict[str, str]:
         return {"checkpoint": "paint"}
 
     def encode(self, image: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,15 +97,20 @@ class StandaloneHost:
         """Which tensors of the checkpoint were used, not used, missing."""
         return self._model.report
 
-    def identity(self) -> dict[str, str]:
-        """Names and short SHA-256 hashes (as the webui shows them) of checkpoint and VAE."""
+    def identity(self, prompts: Sequence[str] = ()) -> dict[str, str]:
+        """Names and short SHA-256 hashes (as the webui shows them) of checkpoint, VAE, and LoRA files in `prompts`.
+
+        Raises:
+            UserError: a LoRA file that is named does not exist.
+        """
         found = {"checkpoint": self._checkpoint.name, "checkpoint_hash": short_hash(self._checkpoint)}
         yaml = self._checkpoint.with_suffix(".yaml")
         if yaml.is_file():
             found["config_hash"] = short_hash(yaml)
         if self._vae_file is not None:
             found |= {"vae": self._vae_file.name, "vae_hash": short_hash(self._vae_file)}
-        return found
+        tags = [tag for prompt in prompts for tag in take_out_tags(prompt)[1]]
+        return found | {f"lora:{name}": self._loras.hash_of(name) for name in sorted({tag.name for tag in tags})}
 
     @torch.no_grad()
     def encode(self, image: torch.Tensor) -> torch.Tensor:
@@ -141,8 +146,9 @@ class StandaloneHost:
         prompt, tags = take_out_tags(request.prompt)
         sampler, schedule = find_sampler(request.sampler, request.scheduler)
         with torch.no_grad(), untouched_random_state(self.device), self._loras.applied(tags, self._model):
+            loras = self._loras.combination(tags)
             cond, uncond = (
-                self._text.encode(text, request.clip_skip, tuple(tags)) for text in (prompt, request.negative_prompt)
+                self._text.encode(text, request.clip_skip, loras) for text in (prompt, request.negative_prompt)
             )
             x0 = self._initial_latent(request)
             source = self._noise_source(request.seed, x0.shape)

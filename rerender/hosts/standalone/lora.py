@@ -15,7 +15,7 @@ import torch
 from rerender.errors import UserError
 from rerender.hosts.standalone.lora_names import Target, lora_targets
 from rerender.hosts.standalone.prompt import LoraTag
-from rerender.hosts.standalone.weights import Weights, read_weights
+from rerender.hosts.standalone.weights import Weights, read_weights, short_hash
 
 if TYPE_CHECKING:
     from rerender.hosts.standalone.model import Model
@@ -47,6 +47,9 @@ def lora_delta(parts: dict[str, torch.Tensor], shape: torch.Size) -> torch.Tenso
     return scale * product.reshape(shape)
 
 
+Combination = tuple[tuple[LoraTag, str], ...]
+
+
 @dataclass
 class _Swap:
     """A parameter with its own values and with the changed ones."""
@@ -61,7 +64,7 @@ class LoraFolder:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._tags: tuple[LoraTag, ...] = ()
+        self._combination: Combination = ()
         self._swaps: list[_Swap] = []
 
     @contextmanager
@@ -74,9 +77,10 @@ class LoraFolder:
         Raises:
             UserError: no such file, or a file that does not fit the model.
         """
-        if tuple(tags) != self._tags:
-            self._swaps, self._tags = [], ()
-            self._swaps, self._tags = self._prepare(tags, model), tuple(tags)
+        combination = self.combination(tags)
+        if combination != self._combination:
+            self._swaps, self._combination = [], ()
+            self._swaps, self._combination = self._prepare(tags, model), combination
         for swap in self._swaps:
             swap.parameter.data = swap.changed
         try:
@@ -84,6 +88,22 @@ class LoraFolder:
         finally:
             for swap in self._swaps:
                 swap.parameter.data = swap.original
+
+    def combination(self, tags: Sequence[LoraTag]) -> Combination:
+        """Tags and the hashes of their files: equal as long as they change the model in the same way.
+
+        Raises:
+            UserError: no folder, or no such file.
+        """
+        return tuple((tag, self.hash_of(tag.name)) for tag in tags)
+
+    def hash_of(self, name: str) -> str:
+        """Short SHA-256 hash of the file of a name, as long as the file is the same.
+
+        Raises:
+            UserError: no folder, or no such file.
+        """
+        return short_hash(self.find(name))
 
     def find(self, name: str) -> Path:
         """The file of a name (its stem), anywhere in the folder.

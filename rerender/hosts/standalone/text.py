@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Hashable
 
 import torch
 
 from rerender.hosts.standalone.model import Model
-from rerender.hosts.standalone.prompt import Chunk, LoraTag, chunk_prompt
+from rerender.hosts.standalone.prompt import Chunk, chunk_prompt
 from rerender.hosts.standalone.tokenizer import ClipTokenizer, clip_tokenizer, tokenizer_from_folder
 
 logger = logging.getLogger(__name__)
@@ -52,14 +53,14 @@ class TextConditioner:
                 self._tokenizer = clip_tokenizer()
         return self._tokenizer
 
-    def encode(self, prompt: str, clip_skip: int = 1, tags: tuple[LoraTag, ...] = ()) -> torch.Tensor:
+    def encode(self, prompt: str, clip_skip: int = 1, loras: Hashable = ()) -> torch.Tensor:
         """Conditioning of a prompt without tags, (1, 77·chunks, C).
 
         Args:
             clip_skip: 1 uses all layers of CLIP, 2 leaves out the last one, and so on. SD2 has its own fixed choice.
-            tags: the LoRA files whose weights are in the text encoder at the moment.
+            loras: names the weights that are in the text encoder at the moment.
         """
-        key = (prompt, clip_skip, tags)
+        key = (prompt, clip_skip, loras)
         if key not in self._cache:
             if len(self._cache) >= _CACHED:
                 self._cache.clear()

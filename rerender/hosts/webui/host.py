@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from modules import devices, processing, sd_samplers, sd_samplers_common, sd_vae
 
 from rerender.errors import Interrupted, RerenderError, UserError
 from rerender.host import Attach, OnStep, Rendered, RenderRequest
+from rerender.hosts.webui.networks import lora_hashes
 from rerender.hosts.webui.options import PINNED, pinned_options
 from rerender.hosts.webui.processing import make_processing, new_template
 from rerender.hosts.webui.random_state import seeded
@@ -55,14 +56,14 @@ class WebuiHost:
         """The live U-Net; another object after a change of checkpoint."""
         return shared.sd_model.model.diffusion_model
 
-    def identity(self) -> dict[str, str]:
-        """Names and short SHA-256 hashes of checkpoint and VAE."""
+    def identity(self, prompts: Sequence[str] = ()) -> dict[str, str]:
+        """Names and short SHA-256 hashes of checkpoint, VAE, and the LoRA files that `prompts` name."""
         model = shared.sd_model
         info = model.sd_checkpoint_info
         found = {"checkpoint": info.name, "checkpoint_hash": model.sd_model_hash or info.hash}
         if sd_vae.get_loaded_vae_name() is not None:
             found |= {"vae": sd_vae.get_loaded_vae_name(), "vae_hash": sd_vae.get_loaded_vae_hash() or ""}
-        return found
+        return found | lora_hashes(prompts)
 
     @torch.no_grad()
     def encode(self, image: torch.Tensor) -> torch.Tensor:

@@ -16,10 +16,12 @@ from rerender.hosts.standalone.lora import LoraFolder, lora_delta
 from rerender.hosts.standalone.lora_names import diffusers_name, lora_targets, text_targets
 from rerender.hosts.standalone.open_clip_text import OpenClipText
 from rerender.hosts.standalone.prompt import LoraTag
+from rerender.hosts.standalone.weights import short_hash
 
 UP_Q = "lora_unet_up_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
 TEXT_FC1 = "lora_te_text_model_encoder_layers_1_mlp_fc1"
 CONV = "lora_unet_down_blocks_0_resnets_0_conv1"
+WEIGHT_Q = "unet.output_blocks.2.1.transformer_blocks.0.attn1.to_q.weight"
 
 BLOCK = "transformer_blocks.0."
 # Pairs that are written down in kohya's and diffusers' conversion tables for SD1.
@@ -126,7 +128,7 @@ def _copy(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def test_weights_are_added_and_removed_bit_by_bit(host: StandaloneHost, lora_dir: Path) -> None:
     folder = LoraFolder(lora_dir)
     before = _copy(_state(host))
-    weight = "unet.output_blocks.2.1.transformer_blocks.0.attn1.to_q.weight"
+    weight = WEIGHT_Q
     pair = _pair(*before[weight].shape, 4, seed=len(UP_Q))
     with folder.applied([LoraTag("ink", unet=0.8, text=0.3)], host._model):
         inside = _copy(_state(host))
@@ -209,3 +211,30 @@ def test_mistakes_are_named(host: StandaloneHost, lora_dir: Path) -> None:
     (lora_dir / "cut.safetensors").write_bytes(b"\x10")
     with pytest.raises(UserError, match="truncated"):
         use("cut")
+
+
+def test_a_file_that_was_replaced_under_its_name_is_read_again(host: StandaloneHost, lora_dir: Path) -> None:
+    folder = LoraFolder(lora_dir)
+    tag = LoraTag("ink", unet=1.0, text=1.0)
+    file = lora_dir / "sub" / "ink.safetensors"
+
+    def changed() -> torch.Tensor:
+        with folder.applied([tag], host._model):
+            return _state(host)[WEIGHT_Q].clone()
+
+    shape = _state(host)[WEIGHT_Q].shape
+    first, mark = changed(), folder.hash_of("ink")
+    _save(file, {UP_Q: _pair(*shape, 4, seed=99)})
+    assert folder.hash_of("ink") != mark
+    assert not torch.equal(changed(), first)
+
+
+def test_identity_names_the_lora_files_of_the_prompts(tiny_checkpoint: Path, lora_dir: Path) -> None:
+    host = load_host(tiny_checkpoint, device="cpu", lora_dir=lora_dir)
+    plain = host.identity(["a"])
+    assert host.identity(["a <lora:ink:0.5>", "b <lora:ink:1>"]) == {
+        **plain,
+        "lora:ink": short_hash(lora_dir / "sub" / "ink.safetensors"),
+    }
+    with pytest.raises(UserError, match="there is no such file"):
+        host.identity(["<lora:unknown:1>"])

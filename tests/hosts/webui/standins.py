@@ -10,8 +10,11 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
+from collections import defaultdict
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -207,6 +210,8 @@ class Webui:
             "sd_unet": _module(get_unet_option=lambda: None),
             "sd_vae": _module(get_loaded_vae_name=lambda: None, get_loaded_vae_hash=lambda: None),
             "scripts": _module(scripts_img2img=self.runner),
+            "extra_networks": _module(parse_prompt=_parse_prompt),
+            "hashes": _module(sha256=lambda file, title, use_addnet_hash: f"{title} {Path(file).read_text()}"),
             "sd_samplers": _module(
                 all_samplers=known,
                 get_sampler_and_scheduler=lambda name, schedule: (name if name in self.samplers else "euler", schedule),
@@ -233,6 +238,13 @@ class Webui:
     def tell_the_end(self, p: Any, processed: Any) -> None:
         """What always-on scripts clean up after."""
         self.told_the_end += 1
+
+
+def _parse_prompt(prompt: str) -> tuple[str, dict[str, list[Any]]]:
+    found: dict[str, list[Any]] = defaultdict(list)
+    for kind, items in re.findall(r"<(\w+):([^>]+)>", prompt):
+        found[kind].append(SimpleNamespace(items=items.split(":")))
+    return re.sub(r"<[^>]*>", "", prompt), found
 
 
 def _module(**attributes: Any) -> ModuleType:

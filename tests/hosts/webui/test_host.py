@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -188,6 +190,22 @@ def test_models_without_the_unet_are_refused(webui: Webui, change: str) -> None:
     with pytest.raises(UserError) as caught:
         host_of(webui)
     assert caught.value.http_status == 501  # type: ignore[attr-defined]
+
+
+def test_lora_files_are_part_of_the_identity(webui: Webui, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = host_of(webui)
+    plain = host.identity()
+    assert host.identity(["<lora:ink:1>"]) == plain  # without the extension nothing is applied
+    (tmp_path / "ink.safetensors").write_text("123")
+    file = SimpleNamespace(filename=str(tmp_path / "ink.safetensors"), name="ink", is_safetensors=True)
+    networks = SimpleNamespace(available_networks={"ink": file}, available_network_aliases={"Tusche": file})
+    monkeypatch.setitem(sys.modules, "networks", networks)
+    named = host.identity(["a <lora:ink:0.5> <lora:unknown:1>", "b <lyco:Tusche:1:2> <hypernet:ink:1>"])
+    assert named == {**plain, "lora:ink": "lora/ink 123", "lora:Tusche": "lora/ink 123"}
+    (tmp_path / "ink.safetensors").write_text("456")
+    assert host.identity(["<lora:ink:1>"])["lora:ink"] == "lora/ink 456"
+    webui.modules["hashes"].sha256 = lambda *_, **__: None
+    assert host.identity(["<lora:ink:1>"])["lora:ink"].startswith("3-")
 
 
 def test_template_is_left_as_it_is_and_a_refiner_refused(webui: Webui) -> None:
