@@ -44,7 +44,7 @@ class Filling:
         if not self.sizes:
             return values
         xp = namespace(values)
-        padded = xp.pad_zero(xp.astype(values, xp.float32), _REACH)
+        padded = xp.contiguous(xp.pad_zero(xp.astype(values, xp.float32), _REACH))
         flat = padded.reshape(-1, padded.shape[2])
         around = xp.constant(_offsets, padded.shape[1])
         for here in self._rings():

@@ -82,7 +82,7 @@ class _Interval:
         self.backend = make_backend(settings)
         self.pairs: dict[int, FlowPair | None] = {}
         self.frames: dict[int, Array] = {}  # of the clip, where the work is done
-        self.onto: dict[int, Step] = {}  # the forward sweep's steps, until their frames are blended
+        self.onto: dict[int, Step] = {}  # steps of the forward sweep, until their frames are made
 
     def run(self, first: np.ndarray | None, last: np.ndarray | None) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (offset, picture), each while the next ones are being made already if that happens on a device."""
@@ -106,9 +106,10 @@ class _Interval:
         weight: Array | None = None
         for offset in inner:
             forward = next(ahead) if sides[offset][0] else None
-            backward = behind.pop(offset, None)
+            backward, step = behind.pop(offset, None), self.onto.pop(offset, None)
+            self.frames.pop(offset, None)
             if forward is not None and backward is not None:
-                mixed = self._blend(forward, backward, offset, weight)
+                mixed = self._blend(forward, backward, offset / count, weight, step)
                 weight = mixed.weight
                 yield offset, mixed.picture
             else:
@@ -167,9 +168,8 @@ class _Interval:
         pair = self.pairs[first]
         return pair if pair is None or here == first else FlowPair(pair.backward, pair.forward)
 
-    def _blend(self, forward: Swept, backward: Swept, offset: int, weight: Array | None) -> Blend:
-        """Blend both directions; `weight` is that of the frame before."""
-        alpha, step = offset / (len(self.clip) - 1), self.onto.pop(offset, None)
+    def _blend(self, forward: Swept, backward: Swept, alpha: float, weight: Array | None, step: Step | None) -> Blend:
+        """Blend both directions; `weight` is that of the frame before, `step` leads here from it."""
         latched = None
         if weight is not None and step is not None and self.settings.latch:
             latched = self.backend.run(carry_weight, weight, step.flow, step.holes)

@@ -194,6 +194,18 @@ def test_workers_do_not_run_the_main_script_again(tmp_path):
     assert done.stdout.split("\n")[:3] == ["started", "[1]", str(script)]
 
 
+def test_a_process_that_propagates_on_the_host_does_not_import_torch():
+    script = (
+        "import sys, numpy as np\n"
+        "from rerender.propagate import PropagationSettings, propagate_interval\n"
+        "frames = list(np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8))\n"
+        "settings = PropagationSettings(preset='fast', device='cpu')\n"
+        "assert len(list(propagate_interval(frames, frames[0], frames[2], settings))) == 1\n"
+        "assert 'numba' in sys.modules and 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).resolve().parents[2])
+
+
 def test_an_error_in_a_worker_reaches_the_caller():
     frames, _ = clip("translation", 3, 48)
     with pytest.raises(UserError, match="without a key"):

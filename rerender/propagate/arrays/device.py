@@ -41,8 +41,9 @@ class _Device:
         tensor = torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array
         if tensor.device == self.home:
             return tensor
-        # From pinned memory the copy is only queued; torch keeps the memory until it is done.
-        return (tensor.pin_memory() if self.home.type == "cuda" else tensor).to(self.home, non_blocking=True)
+        if self.home.type == "cuda" and tensor.numel() > 0:
+            tensor = tensor.pin_memory()  # so that the copy is only queued; torch keeps the memory until it is done
+        return tensor.to(self.home, non_blocking=True)
 
     def fetch(self, array: Tensor) -> Callable[[], np.ndarray]:
         if self.home.type != "cuda":
