@@ -201,7 +201,9 @@ class RunView:
         """The result beside its source; alone, where the source cannot be read any more."""
         result = self.publish(Path(self._result(job)[0]))
         try:
-            settings = make_settings(job.settings)
+            # Frames and size are all that is asked for: nothing that takes a pass over the clip.
+            few = {"scene_cuts": False, "key_mode": "uniform", "key_interval": 1000}
+            settings = make_settings({**job.settings, **few})
             plan = self.clip.clips.plan(Path(job.video), settings, lambda: False)
             source = self.publish(source_proxy(plan, self.around.jobs().folder(job.id)))
         except (RerenderError, OSError) as error:

@@ -14,6 +14,7 @@ pytest.importorskip("gradio", reason="the panel's packages are not installed (re
 import gradio as gr
 import numpy as np
 
+from rerender import planning
 from rerender.errors import UserError
 from rerender.settings import schema
 from rerender.ui import panel, texts
@@ -119,6 +120,24 @@ def test_reload_brings_job_and_settings_back(tmp_path: Path, clip: Path) -> None
     assert as_shown(restored)["job_id"] == job_id
     assert restored[len(SHOWN)] == "mp4"
     assert dict(zip(NAMES, restored[len(SHOWN) + 2 :], strict=True))["key_interval"] == 3
+    jobs.close()
+
+
+def test_the_comparison_of_a_job_takes_no_pass_over_the_clip(
+    tmp_path: Path,
+    clip: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    jobs = jobs_with(tmp_path / "jobs", PaintingHost())
+    job = finished(views(around(jobs, tmp_path))[0], "all", scene_cuts=True)["job_id"]
+    (source,) = jobs.folder(job).glob("source-*.mp4")
+    source.unlink()
+    passes: list[Any] = []
+    monkeypatch.setattr(planning, "_pass_over", lambda *found: passes.append(found) or ([], []))
+    fresh, _, _ = views(around(jobs, tmp_path))  # another page of another day: it knows no clip
+    shown = {name: value for outputs in fresh.restore(PAGE) for name, value in as_shown(outputs).items()}
+    assert str(source) in shown["player"]
+    assert passes == []
     jobs.close()
 
 
