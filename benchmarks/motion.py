@@ -27,9 +27,8 @@ from rerender.motion.occlusion import (
     OcclusionRule,
     colour_distance,
     coverage,
-    flow_disagreement,
-    flow_tolerance,
     hidden,
+    inconsistent_flow,
 )
 from rerender.motion.warp import valid_mask, warp
 
@@ -101,7 +100,7 @@ def occlusion_scores(current: Picture, reference: Picture, flows: dict[str, Flow
     """F1 of occlusion by one witness alone and by all of them."""
     pair = flows["dis"]
     outside = ~valid_mask(pair.forward)
-    inconsistent = flow_disagreement(pair) > flow_tolerance(pair, OcclusionRule())
+    inconsistent = inconsistent_flow(pair, OcclusionRule())
     distance = colour_distance(current, warp(reference, pair.forward))
     return {
         "flow only": f1(outside | inconsistent, truth),

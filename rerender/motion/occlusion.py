@@ -104,7 +104,7 @@ def hidden(current: UInt8Array, reference: UInt8Array, pair: FlowPair, rule: Occ
     """
     rule = rule or OcclusionRule()
     outside = ~valid_mask(pair.forward)
-    inconsistent = flow_disagreement(pair) > flow_tolerance(pair, rule)
+    inconsistent = inconsistent_flow(pair, rule)
     uncovered = coverage(pair.backward) < rule.covered * usual_coverage(pair.forward)
     warped = match_light(warp(reference, pair.forward), current, ~(outside | inconsistent))
     distance = colour_distance(current, warped)
@@ -117,15 +117,14 @@ def hidden(current: UInt8Array, reference: UInt8Array, pair: FlowPair, rule: Occ
     return outside | (cv2.medianBlur(found.astype(np.uint8), 5) > 0)
 
 
-def flow_disagreement(pair: FlowPair) -> FloatArray:
-    """|forward(p) + backward(p + forward(p))| in pixels, (H, W); 0 for exact flow of visible points."""
-    return _length(pair.forward + warp(pair.backward, pair.forward))
+def inconsistent_flow(pair: FlowPair, rule: OcclusionRule) -> BoolArray:
+    """Where the flows contradict each other, (H, W): |forward(p) + backward(p + forward(p))| is more than allowed.
 
-
-def flow_tolerance(pair: FlowPair, rule: OcclusionRule) -> FloatArray:
-    """Allowed disagreement, (H, W) pixels: relative · (|forward| + |backward|) + absolute."""
-    lengths = _length(pair.forward) + _length(warp(pair.backward, pair.forward))
-    return rule.relative * lengths + np.float32(rule.absolute)
+    Allowed are relative · (|forward| + |backward|) + absolute pixels. Exact flow of visible points gives 0.
+    """
+    back = warp(pair.backward, pair.forward)
+    allowed = rule.relative * (_length(pair.forward) + _length(back)) + np.float32(rule.absolute)
+    return _length(pair.forward + back) > allowed
 
 
 def coverage(backward: FloatArray) -> FloatArray:

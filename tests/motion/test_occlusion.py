@@ -11,9 +11,8 @@ from rerender.motion.occlusion import (
     colour_distance,
     correspond,
     coverage,
-    flow_disagreement,
-    flow_tolerance,
     hidden,
+    inconsistent_flow,
     latent_mask,
     match_light,
     soften,
@@ -31,7 +30,7 @@ def f1(found, truth):
 
 
 def by_consistency_alone(pair):
-    return (flow_disagreement(pair) > flow_tolerance(pair, OcclusionRule())) | ~valid_mask(pair.forward)
+    return inconsistent_flow(pair, OcclusionRule()) | ~valid_mask(pair.forward)
 
 
 def test_with_exact_flow_occlusion_is_found_to_the_pixel():
