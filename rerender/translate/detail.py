@@ -2,18 +2,19 @@
 
 Pixel-aware fusion pulls the *latent* to the warped references, so what comes out has gone through the autoencoder once
 more, and every later step of the sampler has rewritten its texture. But what a visible area should look like is known
-to the pixel: it was rendered already. Where the decoded picture D agrees with a warped reference W at the scale of a
-latent cell, it takes the reference's pixels:
+to the pixel: it was rendered already. So the decoded picture D takes the reference's pixels W, in two bands, each as
+far as the flow is good enough for it (Burt and Adelson, A Multiresolution Spline With Application to Image Mosaics,
+ACM TOG 1983, blend by bands likewise):
 
-    D_k = D_{k-1} + strength · w_k · (W_k - D_{k-1})      for the previous key frame, then the anchor; D_0 = D
-    w   = S(V · agreement · evenness)                     S: smoothstep from 0.2 to 0.7
-    V   = 1 - G_1.5(max3(hidden))                         G_s: Gaussian, max3: largest of 3×3
-    agreement = exp(-(d / tolerance)²)                    d = max over channels |G_4(V·(W - D)) / G_4(V)|
-    evenness  = G_1.5(min3(exp(-(|J - G_8(J)| / 0.6)²)))  J: Jacobian of the flow, Frobenius norm
+    D_k    = D_{k-1} + s · (coarse · L + fine · (W_k - D_{k-1} - L))    k: previous key frame, then the anchor; D_0 = D
+    L      = G_2(U · (W_k - D_{k-1})) / G_2(U)                          s: strength; G_2: Gaussian of 2 px
+    coarse = G_2(S(U · agreement; 0.1, 0.5))                            S: smoothstep
+    fine   = S(V · agreement · evenness; 0.2, 0.7)                      V, U, agreement, evenness: see `gates`
 
-Where the new picture differs on purpose or the reference shows something else, d is large; where the flow tears (at
-the outlines of what moves) or swirls, the warp is uneven. There the diffused picture stays. S keeps the zone small
-in which both are mixed, since the mean of two textures is a blur.
+Where the new picture differs on purpose, or the reference shows something else, D and W disagree, and D stays. Where
+the flow tears (at the outlines of what moves) or swirls (in flat areas), the warp is right to a few pixels: good enough
+for structure coarser than that, while fine texture would be cut off or wrinkled, and stays D's. Zones are wide where
+coarse bands are mixed and small where textures are, since the mean of two textures is a blur.
 """
 
 from __future__ import annotations
@@ -24,28 +25,22 @@ import cv2
 import numpy as np
 
 from rerender.motion.flow import FloatArray
-from rerender.motion.occlusion import BoolArray
 from rerender.motion.warp import warp
 from rerender.translate.frames import Link
+from rerender.translate.gates import agreement, evenness, masked_smooth, smooth, smoothstep, usability, visibility
 
-CELL_SIGMA = 4.0
-"""Pixels: the scale at which pictures must agree, half a latent cell."""
-
-RIM_SIGMA = 1.5
-"""Pixels: softness of the edges of the weight."""
-
-AROUND_SIGMA = 8.0
-"""Pixels: the surroundings whose distortion is even (a zoom or a turn distorts too, but everywhere alike)."""
-
-UNEVEN = 0.6
-"""Deviation of the flow's Jacobian (pixels a pixel) at which its evenness is 1/e."""
+BAND_SIGMA = 2.0
+"""Pixels: what a Gaussian of this size leaves is the coarse band; flow at outlines is off by about as much."""
 
 
-def fuse_detail(picture: np.ndarray, links: Sequence[Link], *, strength: float, tolerance: float) -> np.ndarray:
+def fuse_detail(
+    picture: np.ndarray, source: np.ndarray, links: Sequence[Link], *, strength: float, tolerance: float
+) -> np.ndarray:
     """Lay the pixels of the references over a finished picture, where they show the same thing.
 
     Args:
         picture: uint8 RGB (H, W, 3).
+        source: the frame it was rendered from, uint8 RGB (H, W, 3).
         links: the references, the one that lies on top last.
         strength: weight of the references where all agrees, in [0, 1].
         tolerance: disagreement in 8-bit levels at which `agreement` is 1/e, above 0.
@@ -58,9 +53,11 @@ def fuse_detail(picture: np.ndarray, links: Sequence[Link], *, strength: float, 
     for link in links:
         flow = steady(link.correspondence.flow)
         warped = warped_levels(link.reference.picture, flow)
-        visible = visibility(link.correspondence.hidden)
-        weight = clear_cut(visible * agreement(decoded, warped, visible, tolerance) * evenness(flow))
-        fused = fused + np.float32(strength) * weight[..., None] * (warped - fused)
+        usable = usability(source, link.reference.source, flow, link.correspondence.hidden)
+        agreed = agreement(decoded, warped, usable, tolerance)
+        coarse = coarse_weight(usable, agreed)
+        fine = fine_weight(visibility(link.correspondence.hidden), agreed, evenness(flow))
+        fused = mix_bands(fused, warped, usable, np.float32(strength) * coarse, np.float32(strength) * fine)
     return np.clip(np.rint(fused), 0, 255).astype(np.uint8)
 
 
@@ -76,40 +73,20 @@ def warped_levels(picture: np.ndarray, flow: FloatArray) -> FloatArray:
     return np.asarray(np.clip(warp(picture.astype(np.float32), flow, "bicubic"), 0, 255), np.float32)
 
 
-def visibility(hidden: BoolArray) -> FloatArray:
-    """V, (H, W) in [0, 1]: 0 where the reference does not show the frame and one pixel around, with a soft rim."""
-    grown = cv2.dilate(hidden.astype(np.float32), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(np.clip(1.0 - _smooth(grown, RIM_SIGMA), 0, 1), np.float32)
+def coarse_weight(usable: FloatArray, agreed: FloatArray) -> FloatArray:
+    """Weight of the coarse band, (H, W) in [0, 1], with edges as wide as the band's structure."""
+    return smooth(smoothstep(usable * agreed, 0.1, 0.5), BAND_SIGMA)
 
 
-def agreement(decoded: FloatArray, warped: FloatArray, visible: FloatArray, tolerance: float) -> FloatArray:
-    """How far two pictures are alike when looked at from afar, (H, W) in [0, 1].
-
-    decoded, warped: (H, W, 3) in 8-bit levels; visible: (H, W) in [0, 1], how far a pixel counts.
-    """
-    difference = _smooth(visible[..., None] * (warped - decoded), CELL_SIGMA)
-    share = np.maximum(_smooth(visible, CELL_SIGMA), np.float32(1e-3))
-    distance = np.abs(difference).max(axis=2) / share
-    return np.asarray(np.exp(-((distance / np.float32(tolerance)) ** 2)), np.float32)
+def fine_weight(visible: FloatArray, agreed: FloatArray, even: FloatArray) -> FloatArray:
+    """Weight of the fine band, (H, W) in [0, 1]."""
+    return smoothstep(visible * agreed * even, 0.2, 0.7)
 
 
-def evenness(flow: FloatArray) -> FloatArray:
-    """How far the motion around a pixel is one motion, (H, W) in [0, 1]: 1 for any affine one, 0 where it tears."""
-    if min(flow.shape[:2]) < 2:
-        return np.ones(flow.shape[:2], np.float32)
-    along_y, along_x = np.gradient(flow, axis=(0, 1))
-    jacobian = np.concatenate([along_x, along_y], axis=2).astype(np.float32)
-    deviation = np.linalg.norm(jacobian - _smooth(jacobian, AROUND_SIGMA), axis=2)
-    even = np.exp(-((deviation / np.float32(UNEVEN)) ** 2))
-    least = cv2.erode(even, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
-    return _smooth(least, RIM_SIGMA)
-
-
-def clear_cut(weight: FloatArray) -> FloatArray:
-    """Smoothstep: 0 up to 0.2, 1 from 0.7 on, 3t² - 2t³ between."""
-    t = np.clip((weight - np.float32(0.2)) * np.float32(2.0), 0, 1)
-    return np.asarray(t * t * (3 - 2 * t), np.float32)
-
-
-def _smooth(values: np.ndarray, sigma: float) -> FloatArray:
-    return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.float32)
+def mix_bands(
+    fused: FloatArray, warped: FloatArray, usable: FloatArray, coarse: FloatArray, fine: FloatArray
+) -> FloatArray:
+    """B: both bands moved from `fused` to `warped` by their weights. Pictures (H, W, 3), the others (H, W)."""
+    difference = warped - fused
+    far = masked_smooth(difference, usable, BAND_SIGMA)
+    return np.asarray(fused + coarse[..., None] * far + fine[..., None] * (difference - far), np.float32)

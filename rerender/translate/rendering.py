@@ -98,7 +98,13 @@ class Rendering:
         settings = self.settings
         if not self.links or not settings.detail_fusion:
             return picture
-        return fuse_detail(picture, self.links, strength=settings.detail_strength, tolerance=settings.detail_tolerance)
+        return fuse_detail(
+            picture,
+            self.request.picture,
+            self.links,
+            strength=settings.detail_strength,
+            tolerance=settings.detail_tolerance,
+        )
 
     def as_reference(self) -> Reference:
         """What later key frames need of this one."""
