@@ -23,6 +23,7 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
+from benchmarks.propagation_memory import peak_bytes
 from benchmarks.propagation_pairs import Pair, psnr, warped_pair
 from benchmarks.propagation_sequences import CASES, measure_sequence
 from rerender.evaluate.looks import apply_look
@@ -191,19 +192,25 @@ def memory_rows(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def cuda_rows(_: argparse.Namespace) -> Iterator[Row]:
-    """Seconds on the GPU at 960×544: of one synthesis with four guides, and of whole frames, sweep and blend."""
+    """Seconds on the GPU at 960×544: of one synthesis with four guides, and of whole frames, sweep and blend.
+
+    Its memory is added up from the sizes of tensors, with or without a GPU.
+    """
+    for gap in (5, 10):
+        yield {"size": "544x960", "keys_apart": gap, "tensors_mib": peak_bytes(544, 960, gap) / 2**20}
     if not usable():
         yield {"cuda": "not measured (no usable GPU)"}
         return
     settings = PropagationSettings(device="cuda")
-    yield _gpu_synthesis_row(settings)
+    yield gpu_synthesis_row(settings, 544, 960)
     yield gpu_frames_row(settings, 544, 960)
 
 
-def _gpu_synthesis_row(settings: PropagationSettings) -> Row:
+def gpu_synthesis_row(settings: PropagationSettings, height: int, width: int) -> Row:
+    """Wall seconds of a synthesis whose pictures lie on the GPU, and its mean error against the CPU's."""
     import torch
 
-    pair, backend = warped_pair(544, 960), make_backend(settings)
+    pair, backend = warped_pair(height, width), make_backend(settings)
     arguments = backend.here((pair.style, pair.guides))
     backend.run(backend.synthesize, *arguments, None, None)
     torch.cuda.synchronize()
@@ -212,9 +219,14 @@ def _gpu_synthesis_row(settings: PropagationSettings) -> Row:
         made = backend.run(backend.synthesize, *arguments, None, None)
     torch.cuda.synchronize()
     seconds = (time.perf_counter() - started) / 5
-    result, there = bring(made, HOST), synthesize(pair.style, pair.guides)
+    result, there = bring(made, HOST), synthesize(pair.style, pair.guides, effort=EFFORTS[settings.preset])
     ratio = float(result.error.mean() / there.error.mean())
-    return {"size": "544x960", "wall_s": seconds, "psnr": psnr(result.picture, pair.truth), "error_to_cpu": ratio}
+    return {
+        "size": f"{height}x{width}",
+        "wall_s": seconds,
+        "psnr": psnr(result.picture, pair.truth),
+        "error_to_cpu": ratio,
+    }
 
 
 class _KnownFlow:

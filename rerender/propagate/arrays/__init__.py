@@ -45,7 +45,8 @@ def _brought(value: Any, xp: Operations) -> Any:
     if isinstance(value, np.ndarray) or hasattr(value, "data_ptr"):
         return xp.here(value)
     if isinstance(value, (list, tuple)):
-        return type(value)(_brought(part, xp) for part in value)
+        brought = [_brought(part, xp) for part in value]
+        return value if all(a is b for a, b in zip(brought, value, strict=True)) else type(value)(brought)
     if is_dataclass(value) and not isinstance(value, type):
         parts = {field.name: getattr(value, field.name) for field in fields(value)}
         moved = {name: _brought(part, xp) for name, part in parts.items()}

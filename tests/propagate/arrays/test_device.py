@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from rerender.propagate.arrays import HOST, namespace
+from rerender.propagate.arrays import HOST, bring, namespace
 from rerender.propagate.arrays.device import operations_on
 from rerender.propagate.guides import pixel_grid
 
@@ -155,3 +156,65 @@ def test_a_constant_is_made_once_until_it_is_released():
     DEVICE.constant(make, 3)
     assert made == [3, 4, 3]
     DEVICE.release()
+
+
+class Recorder:
+    """CUDA's side of a copy: what is asked of it, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[str] = []
+        empty, copy, numpy = torch.empty, torch.Tensor.copy_, torch.Tensor.numpy
+
+        def pinned(*shape: Any, pin_memory: bool = False, **options: Any) -> torch.Tensor:
+            self.calls.append(f"pin_memory={pin_memory}")
+            return empty(*shape, **options)
+
+        def copied(tensor: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
+            self.calls.append(f"copy non_blocking={non_blocking}")
+            return copy(tensor, source)
+
+        def moved(tensor: torch.Tensor, home: torch.device, non_blocking: bool = False) -> torch.Tensor:
+            self.calls.append(f"to {home} non_blocking={non_blocking}")
+            return tensor
+
+        def read(tensor: torch.Tensor) -> np.ndarray:
+            self.calls.append("read")
+            return numpy(tensor)
+
+        event = type(
+            "Event", (), {name: lambda _, name=name: self.calls.append(name) for name in ("record", "synchronize")}
+        )
+        monkeypatch.setattr(torch.cuda, "Event", event)
+        monkeypatch.setattr(torch, "empty", pinned)
+        monkeypatch.setattr(torch.Tensor, "copy_", copied)
+        monkeypatch.setattr(torch.Tensor, "to", moved)
+        monkeypatch.setattr(torch.Tensor, "numpy", read)
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: self.calls.append("pin") or tensor)
+
+
+def test_copies_to_and_from_a_gpu_are_queued_and_waited_for_only_when_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, expected = operations_on(torch.device("cuda", 0)), picture(3)
+    tensor, recorder = torch.from_numpy(expected), Recorder(monkeypatch)
+    landed = gpu.fetch(tensor)
+    assert recorder.calls == ["pin_memory=True", "copy non_blocking=True", "record"]
+    assert np.array_equal(landed(), expected)
+    assert recorder.calls[3:] == ["synchronize", "read"]
+    recorder.calls.clear()
+    gpu.here(expected)
+    gpu.here(expected[:0])
+    assert recorder.calls == ["pin", "to cuda:0 non_blocking=True", "to cuda:0 non_blocking=True"]
+
+
+def test_what_lies_there_already_comes_back_as_it_is() -> None:
+    value = [(DEVICE.zeros((2,), torch.int32), 3), Named("a", HOST.zeros((2,), np.uint8))]
+    moved = bring(value, DEVICE)
+    assert moved[0] is value[0]
+    assert isinstance(moved[1].array, torch.Tensor)
+    assert bring(moved, DEVICE) is moved
+    assert isinstance(bring(moved, HOST)[0][0], np.ndarray)
+
+
+@dataclass(frozen=True)
+class Named:
+    name: str
+    array: Any
