@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -20,7 +20,10 @@ _MIN_SIDE = 32
 
 
 class FlowEstimator(Protocol):
-    """Anything that measures the motion between two pictures of the same size."""
+    """Anything that measures the motion between two pictures of the same size.
+
+    One that may be called from several threads at once says so by an attribute `thread_safe = True`.
+    """
 
     def __call__(self, reference: UInt8Array, target: UInt8Array) -> FloatArray:
         """Flow F (H, W, 2) in pixels with reference(p) ≈ target(p + F(p)); inputs are uint8 RGB (H, W, 3)."""
@@ -42,6 +45,7 @@ class DisFlow:
     number of threads: equal pictures give equal bits. Safe to call from several threads.
     """
 
+    thread_safe: ClassVar[bool] = True
     finest_scale: int = 0
     patch_stride: int = 3
     gradient_descent_iterations: int = 40

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,16 @@ from itertools import pairwise
 import numpy as np
 
 from rerender.errors import Interrupted, UserError
-from rerender.motion.flow import DisFlow, FlowEstimator, FlowPair
+from rerender.motion.flow import DisFlow, FlowEstimator
 from rerender.propagate.arrays import Array
 from rerender.propagate.backend import make_backend
 from rerender.propagate.blend import Blend, blend, carry_weight
+from rerender.propagate.motions import Motions
 from rerender.propagate.settings import PropagationSettings
 from rerender.propagate.steps import Step
 from rerender.propagate.sweep import Swept, sweep
+
+_MOST_LOOKOUTS = 8
 
 Frames = Sequence[np.ndarray] | Callable[[], Sequence[np.ndarray]]
 
@@ -78,11 +82,17 @@ class _Interval:
         cuts: list[int],
         cancelled: Callable[[], bool],
     ) -> None:
-        self.clip, self.settings, self.flow, self.cuts, self.cancelled = clip, settings, flow, cuts, cancelled
+        self.clip, self.settings, self.cuts, self.cancelled = clip, settings, cuts, cancelled
         self.backend = make_backend(settings)
-        self.pairs: dict[int, FlowPair | None] = {}
+        self.motions = Motions(clip, flow, cuts, self._lookouts(flow))
         self.frames: dict[int, Array] = {}  # of the clip, where the work is done
         self.onto: dict[int, Step] = {}  # steps of the forward sweep, until their frames are made
+
+    def _lookouts(self, flow: FlowEstimator) -> int:
+        """Threads that find motion ahead of the work: none where they would take cores from it."""
+        if self.backend.ahead == 0 or not getattr(flow, "thread_safe", False):
+            return 0
+        return min(self.settings.threads or os.cpu_count() or 1, _MOST_LOOKOUTS)
 
     def run(self, first: np.ndarray | None, last: np.ndarray | None) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (offset, picture), each while the next ones are being made already if that happens on a device."""
@@ -95,14 +105,14 @@ class _Interval:
                     yield offset, landed()
             yield from ((offset, landed()) for offset, landed in waiting)
         finally:
+            self.motions.close()
             self.backend.release()
 
     def _pictures(self, first: np.ndarray | None, last: np.ndarray | None) -> Iterator[tuple[int, Array]]:
         count = len(self.clip) - 1
         inner = range(0 if first is None else 1, count + 1 if last is None else count)
         sides = {offset: self._sides(offset, first is not None, last is not None) for offset in inner}
-        behind = self._backward(last, [o for o in inner if sides[o][1]]) if last is not None else {}
-        ahead = self._forward(first, [o for o in inner if sides[o][0]]) if first is not None else iter(())
+        ahead, behind = self._both_sweeps(first, last, sides)
         weight: Array | None = None
         for offset in inner:
             forward = next(ahead) if sides[offset][0] else None
@@ -117,6 +127,15 @@ class _Interval:
                 assert only is not None  # each offset has a side
                 yield offset, only.picture
 
+    def _both_sweeps(
+        self, first: np.ndarray | None, last: np.ndarray | None, sides: dict[int, tuple[bool, bool]]
+    ) -> tuple[Iterator[Swept], dict[int, Swept]]:
+        """The sweep from the first key, frame by frame, and all of that from the last one, by offset."""
+        onward, back = (self._order([o for o in sides if sides[o][side]], side) for side in (0, 1))
+        self.motions.announce([(here, before) for order in (back, onward) for before, here in pairwise(order)])
+        behind = dict(zip(back[1:], self._sweep(last, back), strict=True)) if last is not None else {}
+        return self._sweep(first, onward) if first is not None else iter(()), behind
+
     def _sides(self, offset: int, has_first: bool, has_last: bool) -> tuple[bool, bool]:
         """From which keys a frame takes: from both, unless cuts lie between; then where the fewest do."""
         if not (has_first and has_last) or not self.cuts:
@@ -126,14 +145,12 @@ class _Interval:
         nearer_first = (to_first, offset) <= (to_last, len(self.clip) - 1 - offset)
         return nearer_first, not nearer_first
 
-    def _forward(self, key: np.ndarray, wanted: list[int]) -> Iterator[Swept]:
-        order = range(max(wanted, default=0) + 1)
-        return self._sweep(key, list(order))
-
-    def _backward(self, key: np.ndarray, wanted: list[int]) -> dict[int, Swept]:
+    def _order(self, wanted: list[int], side: int) -> list[int]:
+        """Frames from the first key (side 0) or from the last one (side 1) to the furthest that is wanted from it."""
+        if side == 0:
+            return list(range(max(wanted, default=0) + 1))
         last = len(self.clip) - 1
-        order = range(last, min(wanted, default=last) - 1, -1)
-        return dict(zip(order[1:], self._sweep(key, list(order)), strict=True))
+        return list(range(last, min(wanted, default=last) - 1, -1))
 
     def _sweep(self, key: np.ndarray, order: list[int]) -> Iterator[Swept]:
         path = ((self._frame(here), self._step(here, before)) for before, here in pairwise(order))
@@ -148,25 +165,10 @@ class _Interval:
         return self.frames[offset]
 
     def _step(self, here: int, before: int) -> Step | None:
-        motion, onward = self._motion(here, before), 2 * here - before
-        if motion is None:
-            return None
-        next_pair = self._motion(here, onward) if 0 <= onward < len(self.clip) else None
-        step = Step.between(self.clip[here], self.clip[before], motion, next_pair.forward if next_pair else None)
-        step = self.backend.here(step)
-        if here > before:
+        step = self.backend.here(self.motions.step(here, before))
+        if here > before and step is not None:
             self.onto[here] = step
         return step
-
-    def _motion(self, here: int, there: int) -> FlowPair | None:
-        """Flow between neighbouring frames, forward = here → there; None across a cut."""
-        first = min(here, there)
-        if first not in self.pairs:
-            a, b = self.clip[first], self.clip[first + 1]
-            cut = first + 1 in self.cuts
-            self.pairs[first] = None if cut else FlowPair(self.flow(a, b), self.flow(b, a))
-        pair = self.pairs[first]
-        return pair if pair is None or here == first else FlowPair(pair.backward, pair.forward)
 
     def _blend(self, forward: Swept, backward: Swept, alpha: float, weight: Array | None, step: Step | None) -> Blend:
         """Blend both directions; `weight` is that of the frame before, `step` leads here from it."""

@@ -59,7 +59,7 @@ def swept(kind: str, **settings: bool) -> tuple[list[np.ndarray], dict[int, Swep
     frames, flow = clip(kind, 5, 96)
     chosen = PropagationSettings(preset="fast", threads=1, **settings)  # type: ignore[arg-type]
     work = _Interval(frames, chosen, flow, [], lambda: False)
-    return frames, dict(enumerate(work._forward(restyle(frames[0]), [1, 2, 3, 4]), 1))
+    return frames, dict(enumerate(work._sweep(restyle(frames[0]), [0, 1, 2, 3, 4]), 1))
 
 
 @pytest.mark.parametrize("kind", ["translation", "zoom"])

@@ -157,6 +157,25 @@ def test_a_picture_comes_when_the_next_one_is_under_way(gpu: StandIn) -> None:
     assert begun == [(1, 2), (2, 3), (3, 4), (4, 4)]
 
 
+def test_threads_that_look_ahead_change_no_byte(gpu: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = clip("fast", 4, 48)[0]
+    started: list[int] = []
+    made = []
+
+    class Watched(interval.Motions):
+        def __init__(self, *arguments: Any) -> None:
+            started.append(arguments[3])
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(interval, "Motions", Watched)
+    for most, threads in ((8, 3), (0, 3)):
+        monkeypatch.setattr(interval, "_MOST_LOOKOUTS", most)
+        settings = PropagationSettings(preset="fast", threads=threads, device="cuda")
+        made.append([p for _, p in propagate_interval(frames, restyle(frames[0]), restyle(frames[3]), settings)])
+    assert started == [3, 0]
+    assert np.array_equal(made[0], made[1])
+
+
 def test_nothing_stays_on_the_device_when_the_interval_ends_or_is_left(gpu: StandIn) -> None:
     kept = operations_on(HOME)._constants
     results = iter_pictures()
