@@ -21,7 +21,7 @@ from rerender.propagate.synthesis import Synthesis
 from tests.propagate.clips import clip, restyle
 from tests.propagate.cuda.conftest import HOME, StandIn, there
 
-SIDE = 64
+SIDE = 48
 
 WAITING = {  # what has to know a value, or how many there are, before the next work can be queued
     "aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::nonzero", "aten::masked_select",
