@@ -1,7 +1,7 @@
-"""What each constraint gives: consistency and sharpness of key frames on scenes and on videos, and drift.
+"""What each constraint gives: consistency and sharpness of key frames on scenes and on videos.
 
 ``python -m benchmarks.keyframe_quality [--checkpoint FILE] [--clips translation:comic bigbuckbunny.mp4:oil …]
-[--only WAY …] [--size 160] [--keys 5] [--gap 4] [--drift] [--sheet FOLDER] [--json FILE]``
+[--only WAY …] [--size 160] [--keys 5] [--gap 4] [--sheet FOLDER] [--json FILE]``
 
 Against per-frame img2img with the same seed ("none"): warp error between neighbouring key frames and to the first one,
 sharpness where the first one shows the same thing, and how often the look that was asked for is the nearest of all.
@@ -20,11 +20,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.keyframe_clips import CAPTIONS, Footage, error_between, judge, open_footage, translate
-from rerender.evaluate.metrics import laplacian_variance
+from benchmarks.keyframe_clips import CAPTIONS, Footage, judge, open_footage, translate
 from rerender.host import Host
 from rerender.hosts.standalone import load_host
-from rerender.translate import KeyFrame
 
 SWITCHES = ("attention", "shape_fusion", "pixel_fusion", "color_adain", "detail_fusion")
 NONE: dict[str, Any] = dict.fromkeys(SWITCHES, False)
@@ -38,12 +36,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "all, shared": {"passes": "shared"},
     "all, plain encoding": {"fidelity_encoding": False},
     "published": {**PUBLISHED, "passes": "two_pass"},
-}
-CHAINS: dict[str, dict[str, Any]] = {
-    "plain encoding": {"fidelity_encoding": False, "detail_fusion": False},
-    "fidelity encoding": {"detail_fusion": False},
-    "detail fusion": {"fidelity_encoding": False},
-    "both": {},
 }
 SHORT = ("none", "published", "without detail_fusion", "all")
 COMMON: dict[str, Any] = {"steps": 20, "denoising_strength": 0.35, "cfg_scale": 2.5, "seed": 1}
@@ -70,7 +62,6 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=5)
     parser.add_argument("--gap", type=int, default=4, help="frames between key frames")
     parser.add_argument("--set", nargs="*", default=[], help="name=value, for every way")
-    parser.add_argument("--drift", action="store_true", help="a chain of 20 key frames instead")
     parser.add_argument("--sheet", type=Path, help="write the pictures of each clip into this folder")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
@@ -78,12 +69,9 @@ def main() -> None:
         arguments.only = list(SHORT)
     host = load_host(arguments.checkpoint)
     common = {**COMMON, **dict(pair.split("=", 1) for pair in arguments.set)}
-    figures = drift(host, arguments, common) if arguments.drift else ablation(host, arguments, common)
+    figures = ablation(host, arguments, common)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
-
-
-# Ablation
 
 
 def ablation(host: Host, arguments: argparse.Namespace, common: dict[str, Any]) -> dict[str, Any]:
@@ -141,38 +129,6 @@ def _print_table(title: str, rows: dict[str, dict[str, float]]) -> None:
     print(f"\n| {title} | neighbours ÷ none | to first ÷ none | sharpness ÷ none | look |\n|---|---|---|---|---|")
     for way, row in rows.items():
         print(f"| {way} | {' | '.join(f'{row[figure]:.2f}' for figure in FIGURES)} |")
-
-
-# Drift
-
-
-def drift(host: Host, arguments: argparse.Namespace, common: dict[str, Any], length: int = 20) -> dict[str, Any]:
-    """Error against the first key frame along a chain of key frames, with and without what keeps fidelity.
-
-    Each key frame refers to the one before it alone (a new anchor each time), so that the loss of every round trip
-    through the autoencoder adds to the one before; with a fixed anchor on top it cannot. Flow is exact, so that a
-    wandering flow does not count, and AdaIN is off, which hides loss of contrast.
-    """
-    found: dict[str, Any] = {}
-    chain = {**common, "reanchor_below": 1.0, "color_adain": False}
-    for pair in arguments.clips:
-        name, _, look = pair.partition(":")
-        footage = open_footage(name, look, arguments.size, length)
-        for way, options in CHAINS.items():
-            keys = translate(host, footage, list(range(length)), {**chain, **options}, exact=True)
-            found[f"{pair}, {way}"] = row = _drift_of(footage, keys)
-            print(f"{pair} {way}: {row}", flush=True)
-    return found
-
-
-def _drift_of(footage: Footage, keys: list[KeyFrame]) -> dict[str, Any]:
-    error = [error_between(footage, keys[0], key) for key in keys[1:]]
-    first = laplacian_variance(keys[0].picture)
-    return {
-        "growth": float(np.polyfit(range(len(error)), error, 1)[0]),
-        "errors": [round(value, 1) for value in error],
-        "sharpness": [round(laplacian_variance(key.picture) / first, 2) for key in keys[1:]],
-    }
 
 
 if __name__ == "__main__":
