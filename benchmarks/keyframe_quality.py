@@ -1,7 +1,7 @@
 """What each constraint gives: consistency and sharpness of key frames on scenes and on videos.
 
 ``python -m benchmarks.keyframe_quality [--checkpoint FILE] [--clips translation:comic bigbuckbunny.mp4:oil …]
-[--only WAY …] [--size 160] [--keys 5] [--gap 4] [--sheet FOLDER] [--json FILE]``
+[--only WAY …] [--size 160] [--keys 5] [--gap 4] [--judge-flow dis] [--sheet FOLDER] [--json FILE]``
 
 Against per-frame img2img with the same seed ("none"): warp error between neighbouring key frames and to the first one,
 sharpness where the first one shows the same thing, and how often the look that was asked for is the nearest of all.
@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=5)
     parser.add_argument("--gap", type=int, default=4, help="frames between key frames")
     parser.add_argument("--set", nargs="*", default=[], help="name=value, for every way")
+    parser.add_argument("--judge-flow", default="dis", help="estimator of the flow that videos are measured along")
     parser.add_argument("--sheet", type=Path, help="write the pictures of each clip into this folder")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
@@ -80,7 +81,7 @@ def ablation(host: Host, arguments: argparse.Namespace, common: dict[str, Any]) 
     found: dict[str, dict[str, dict[str, float]]] = {}
     for pair in arguments.clips:
         name, _, look = pair.partition(":")
-        footage = open_footage(name, look, arguments.size, frames[-1] + 1)
+        footage = open_footage(name, look, arguments.size, frames[-1] + 1, arguments.judge_flow)
         found[pair], sheet = _all_ways(host, footage, frames, arguments.only, common)
         if arguments.sheet is not None:
             write_sheet(arguments.sheet / f"{Path(name).stem}-{look}.png", sheet)

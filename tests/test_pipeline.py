@@ -343,3 +343,31 @@ def test_the_log_of_events_is_complete(reference: Run, run: Run) -> None:
         last = [e.data for e in run.events if e.kind == "progress" and e.data["stage"] == name][-1]
         assert last["done"] == last["total"]
     json.dumps([event.as_json() for event in run.events])
+
+
+def test_frames_up_to_the_next_key_frame_are_read_once_and_followed_in_a_thread(tmp_path, clip, host, monkeypatch):
+    """Beside sampling, in order; and the same bytes as key frames that are rendered one run at a time."""
+    import threading
+
+    from rerender.video.read import FrameSource
+
+    read: list[tuple[int, str]] = []
+    plain = FrameSource._source_frame
+
+    def watched(self, index):
+        read.append((index, threading.current_thread().name))
+        return plain(self, index)
+
+    monkeypatch.setattr(FrameSource, "_source_frame", watched)
+    whole = Run(tmp_path / "whole", clip, host)
+    whole("keys", key_interval=4)
+    assert [index for index, thread in read if thread == "ahead"] == [1, 2, 3, 4, 5, 6, 7]
+    assert [index for index, thread in read if thread != "ahead"] == [0]
+    assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
+    pieces = Run(tmp_path / "pieces", clip, host)
+    pieces("first", key_interval=4)
+    pieces("keys", key_interval=4)
+    for key in (0, 4, 7):
+        assert file_digest(whole.folder / "keys" / f"{key:06d}.png") == file_digest(
+            pieces.folder / "keys" / f"{key:06d}.png"
+        )

@@ -6,12 +6,12 @@ small, but their errors add up. Each pixel takes whichever of the two explains i
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
-from rerender.motion.flow import FloatArray, FlowEstimator, FlowPair, UInt8Array, bidirectional
+from rerender.motion.flow import FloatArray, FlowEstimator, FlowPair, FusingEstimator, UInt8Array, bidirectional
+from rerender.motion.matching import Matcher
 from rerender.motion.occlusion import Correspondence, OcclusionRule, correspondence
-from rerender.motion.warp import compose_flow, warp
+from rerender.motion.warp import compose_flow
 
 
 class FlowChain:
@@ -34,9 +34,9 @@ class FlowChain:
     def advance(self, frame: UInt8Array, step: FlowPair | None = None) -> None:
         """Go on to the next frame of the clip: two flows between neighbours.
 
-        step: flow frame → current (forward) and back, where it is known already.
+        step: flow frame → current (forward) and back (`step_flow`), where it is known already.
         """
-        step = step or bidirectional(self._estimator, frame, self._current)
+        step = step or step_flow(self._estimator, frame, self._current)
         self._chained = FlowPair(
             forward=compose_flow(step.forward, self._chained.forward),
             backward=compose_flow(self._chained.backward, step.backward),
@@ -46,6 +46,8 @@ class FlowChain:
 
     def pair(self) -> FlowPair:
         """Flow current → reference (forward) and reference → current (backward)."""
+        if self._steps and isinstance(self._estimator, FusingEstimator):
+            return self._estimator.fuse(self._current, self._reference, [self._chained])
         if self._steps < 2:
             return self._chained
         direct = bidirectional(self._estimator, self._current, self._reference)
@@ -60,16 +62,10 @@ class FlowChain:
 
 
 def better_flow(reference: UInt8Array, target: UInt8Array, first: FloatArray, second: FloatArray) -> FloatArray:
-    """Per pixel the flow reference → target whose warp differs less around it; ``first`` where equal.
-
-    Differences are means over 5×5 pixels; the majority of 9×9 decides, so that the choice has few seams.
-    """
-    better = _residual(reference, target, first) <= _residual(reference, target, second)
-    take_first = cv2.medianBlur(better.astype(np.uint8), 9) > 0
-    return np.where(take_first[..., None], first, second)
+    """Per pixel the flow reference → target that fits better around it (`matching.Matcher`); ``first`` where equal."""
+    return Matcher(reference, target).best([first, second])[0]
 
 
-def _residual(reference: UInt8Array, target: UInt8Array, flow: FloatArray) -> FloatArray:
-    difference = cv2.absdiff(reference, warp(target, flow))
-    smoothed = cv2.blur(np.mean(difference, axis=2, dtype=np.float32), (5, 5))
-    return np.asarray(smoothed, dtype=np.float32)
+def step_flow(estimator: FlowEstimator, frame: UInt8Array, before: UInt8Array) -> FlowPair:
+    """One step of a chain, frame → before (forward) and back; by the proposer, where the estimator judges later."""
+    return bidirectional(estimator.proposer if isinstance(estimator, FusingEstimator) else estimator, frame, before)

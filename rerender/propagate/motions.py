@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from rerender.motion.flow import FlowEstimator, FlowPair
+from rerender.motion.flow import FlowEstimator, FlowPair, bidirectional
 from rerender.propagate.steps import Step
 
 
@@ -75,7 +75,7 @@ class Motions:
         if first + 1 in self._cuts:
             return None
         a, b = self._clip[first], self._clip[first + 1]
-        return FlowPair(self._flow(a, b), self._flow(b, a))
+        return bidirectional(self._flow, a, b)
 
 
 def _done(pair: FlowPair | None) -> Future[FlowPair | None]:

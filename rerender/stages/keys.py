@@ -7,7 +7,7 @@ that a killed run goes on with the same bytes; the key frames since then are ren
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -72,6 +72,7 @@ class _Loop:
         self.store = ReferenceStore(run.project.folder / "state")
         self.keep_state = run.settings.keep_state
         self.size_told = False
+        self.arrived: dict[int, np.ndarray] = {}  # the key frame that was reached while the one before was sampled
 
     def render(self, shot: tuple[int, ...], place: int) -> None:
         """Render key frame number `place` of a shot and store it."""
@@ -80,7 +81,8 @@ class _Loop:
         self.run.emit(Event("key_started", {"frame": frame}))
         self._bring_references(shot, place, is_redo=revision > 0)
         started = time.monotonic()
-        key = self._translate(frame, is_anchor=place == 0, report=True, revision=revision)
+        following = self._following(shot, place)
+        key = self._translate(frame, is_anchor=place == 0, report=True, revision=revision, following=following)
         seconds = time.monotonic() - started
         self._tell_size()
         self.run.project.add_key(
@@ -109,7 +111,17 @@ class _Loop:
             self.run.note(f"Features of the reference frames: at most {size / 2**20:.0f} MB, {where}")
             self.size_told = True
 
-    def _translate(self, frame: int, *, is_anchor: bool, report: bool, revision: int) -> KeyFrame:
+    def _following(self, shot: tuple[int, ...], place: int) -> int | None:
+        """The key frame that will be rendered after this one and refer to it, if there is one."""
+        is_reference = place == 0 or self.run.project.revision(shot[place]) == 0
+        following = shot[place + 1] if place + 1 < len(shot) and is_reference else None
+        if following is None or self.run.is_key_valid(following, self.prints[following]):
+            return None
+        return following
+
+    def _translate(
+        self, frame: int, *, is_anchor: bool, report: bool, revision: int, following: int | None = None
+    ) -> KeyFrame:
         base = self.meter.done
 
         def on_step(done: int, total: int) -> None:
@@ -126,6 +138,7 @@ class _Loop:
             seed_offset=revision,
             on_step=on_step,
             cancelled=self.run.cancelled,
+            upcoming=None if following is None else self._way(frame, following),
         )
         if report:
             self.meter.advance_to(round(base) + 1)
@@ -134,12 +147,26 @@ class _Loop:
     def _follow_to(self, frame: int) -> np.ndarray:
         """Let the translator see every frame on the way to key frame `frame`; gives that frame."""
         reached = self.translator.reached
+        if frame in self.arrived:
+            picture = self.arrived.pop(frame)
+            if reached == frame:
+                return picture
         start = self.position[frame] if reached is None else self.position[reached] + 1
         stop = self.position[frame]
         for place, picture in self.source.read(range(start, stop)):
             self.run.check_cancelled()
             self.translator.follow(self.run.plan.frames[place], picture)
         return self.source.frame(stop)
+
+    def _way(self, frame: int, following: int) -> Iterator[tuple[int, np.ndarray]]:
+        """The frames behind `frame` up to key frame `following`.
+
+        Read in the translator's thread while the model samples: nothing else reads this source meanwhile.
+        """
+        for place, picture in self.source.read(range(self.position[frame] + 1, self.position[following] + 1)):
+            self.run.check_cancelled()
+            yield self.run.plan.frames[place], picture
+        self.arrived = {following: picture}
 
     def _bring_references(self, shot: tuple[int, ...], place: int, *, is_redo: bool) -> None:
         """Make the translator hold what it held after the key frame before."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rerender.motion.chain import FlowChain
-from rerender.motion.flow import FlowEstimator, FlowPair, bidirectional
+from rerender.motion.chain import FlowChain, step_flow
+from rerender.motion.flow import FlowEstimator, FlowPair
 from rerender.motion.occlusion import Correspondence
 
 
@@ -20,6 +20,7 @@ class _Track:
     chain: FlowChain
     picture: np.ndarray
     at: int
+    found: Correspondence | None = None
 
 
 class Tracks:
@@ -50,10 +51,18 @@ class Tracks:
             if track.at >= index:
                 continue
             if track.at not in steps:
-                steps[track.at] = bidirectional(self._estimator, picture, track.picture)
+                steps[track.at] = step_flow(self._estimator, picture, track.picture)
             track.chain.advance(picture, steps[track.at])
-            track.picture, track.at = picture, index
+            track.picture, track.at, track.found = picture, index, None
+
+    def prepare(self) -> None:
+        """Work out `correspond` for every reference that is followed, before it is asked for."""
+        for index in self._tracks:
+            self.correspond(index)
 
     def correspond(self, index: int) -> Correspondence:
         """Flow and masks between the frame followed last and reference `index`."""
-        return self._tracks[index].chain.correspond()
+        track = self._tracks[index]
+        if track.found is None:
+            track.found = track.chain.correspond()
+        return track.found

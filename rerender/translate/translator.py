@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from rerender.errors import RerenderError
 from rerender.host import Host, OnStep, RenderRequest
 from rerender.motion.flow import FlowEstimator
 from rerender.settings import Settings
+from rerender.translate.ahead import Ahead
 from rerender.translate.frames import KeyFrame, Link, Reference
 from rerender.translate.rendering import Rendering
 from rerender.translate.state import VERSION, Tensors, check_version, pack, unpack
@@ -21,6 +23,7 @@ from rerender.translate.timeline import parse_timeline, prompt_at
 from rerender.translate.tracks import Tracks
 
 Cancelled = Callable[[], bool]
+Upcoming = Iterable[tuple[int, np.ndarray]]
 
 
 class Translator:
@@ -42,6 +45,7 @@ class Translator:
         self._previous: Reference | None = None
         self._spare: FeatureSlot | None = None
         self._tracks = Tracks(estimator)
+        self._ahead = Ahead()
         self._keys = self._keys_at_anchor = 0
         self._torn = False
         self.bank_size = 0
@@ -59,6 +63,7 @@ class Translator:
 
     def new_shot(self) -> None:
         """Forget all references; the next key frame is a new anchor."""
+        self._ahead.abandon()
         for slot in self._slots():
             slot.clear()
         self._anchor = self._previous = self._spare = None
@@ -68,6 +73,7 @@ class Translator:
     @property
     def reached(self) -> int | None:
         """Source frames behind this one are to be given to `follow` before the next `render_next`; None: none yet."""
+        self._ahead.settle()
         return self._tracks.reached
 
     def follow(self, index: int, picture: np.ndarray) -> None:
@@ -79,6 +85,7 @@ class Translator:
             index: frame number in the source; ascending.
             picture: source frame, uint8 RGB (H, W, 3).
         """
+        self._ahead.settle()
         self._tracks.follow(index, picture)
 
     @property
@@ -100,6 +107,7 @@ class Translator:
         seed_offset: int = 0,
         on_step: OnStep | None = None,
         cancelled: Cancelled | None = None,
+        upcoming: Upcoming | None = None,
     ) -> KeyFrame:
         """Render the first key frame of a shot: plain img2img, recorded. It becomes anchor and previous.
 
@@ -108,6 +116,10 @@ class Translator:
             picture: source frame, uint8 RGB (H, W, 3), sides multiples of 8.
             mask: float32 (H, W) in [0, 1], 1 where the style goes; elsewhere the source stays. None is everywhere.
             seed_offset: added to the seed, to get another picture.
+            upcoming: (frame number, source frame) of the frames up to the next key frame, it included. They are read
+                and followed in a thread while the model samples, instead of by `follow`; no byte depends on it. What
+                goes wrong there is raised by the next call that needs the motion. Beyond what is kept anyway that
+                takes the next key frame's flow and masks, at most 2 × 13 bytes a pixel.
 
         Raises:
             Interrupted: `cancelled` said yes.
@@ -116,9 +128,9 @@ class Translator:
         self.new_shot()
         started = time.perf_counter()
         rendering = self._rendering(index, picture, mask, seed_offset, [], record=FeatureSlot(self.host.device))
-        rendering.run(on_step, cancelled)
-        self._anchor = self._previous = rendering.as_reference()
         self._tracks.begin(index, picture)
+        self._run(rendering, on_step, cancelled, upcoming)
+        self._anchor = self._previous = rendering.as_reference()
         self.bank_size = rendering.bank_size
         self._keys = self._keys_at_anchor = 1
         return _finish(rendering, started, is_anchor=True)
@@ -132,6 +144,7 @@ class Translator:
         seed_offset: int = 0,
         on_step: OnStep | None = None,
         cancelled: Cancelled | None = None,
+        upcoming: Upcoming | None = None,
     ) -> KeyFrame:
         """Render a further key frame of the shot, under all constraints that are switched on. It becomes previous.
 
@@ -142,7 +155,7 @@ class Translator:
         """
         anchor, previous = self._references()
         started = time.perf_counter()
-        self._tracks.follow(index, picture)
+        self.follow(index, picture)
         links = self._links(anchor, previous)
         seconds = time.perf_counter() - started
         visible = {"previous": links[0].correspondence.visible_share, "anchor": links[-1].correspondence.visible_share}
@@ -151,10 +164,11 @@ class Translator:
         rendering = self._rendering(index, picture, mask, seed_offset, links, record=record)
         rendering.cost.flow_seconds = seconds
         self._torn = True  # features of the previous frame are replaced one by one
-        rendering.run(on_step, cancelled)
+        self._tracks.keep(*(() if is_anchor else (anchor.index,)))
+        self._tracks.begin(index, picture)
+        self._run(rendering, on_step, cancelled, upcoming)
         self._torn = False
         self._advance(rendering.as_reference(), is_anchor)
-        self._track_references()
         references = {"previous": previous.index, "anchor": anchor.index}
         return _finish(rendering, started, is_anchor=is_anchor, references=references, visible=visible)
 
@@ -271,6 +285,26 @@ class Translator:
     ) -> Rendering:
         request = request_for(self.settings, index, picture, seed_offset)
         return Rendering(self.host, self.settings, index, request, links, record, mask)
+
+    def _run(
+        self, rendering: Rendering, on_step: OnStep | None, cancelled: Cancelled | None, upcoming: Upcoming | None
+    ) -> None:
+        """Sample, while the frames up to the next key frame are followed."""
+        if upcoming is not None:
+            self._ahead.start(partial(self._follow_all, upcoming))
+        try:
+            rendering.run(on_step, cancelled)
+        except BaseException:
+            self._ahead.abandon()
+            self._tracks.keep()
+            raise
+
+    def _follow_all(self, upcoming: Upcoming, stopped: Cancelled) -> None:
+        for index, picture in upcoming:
+            if stopped():
+                return
+            self._tracks.follow(index, picture)
+        self._tracks.prepare()
 
     def _slot_to_record(self, is_anchor: bool) -> FeatureSlot | None:
         """Where the features of the next key frame go: in place of the previous one's, never over the anchor's."""
