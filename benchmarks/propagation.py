@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=1000, help="of the memory part")
     parser.add_argument("--side", type=int, default=256, help="of the memory part's square frames")
     parser.add_argument("--cases", default=",".join(dict(CASES)), help="scenes of the sequences")
-    parser.add_argument("--flows", default="exact,dis", help="of the sequences")
+    parser.add_argument("--flows", default="exact,dis", help="of the sequences: exact, or an estimator's name")
     parser.add_argument("--ebsynth", type=Path, help="an EbSynth binary to run on the same pictures")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -144,7 +144,7 @@ def sequence_rows(options: argparse.Namespace) -> Iterator[Row]:
     """Steadiness of propagated clips, with exact and with estimated flow."""
     for kind, look in CASES:
         for flow in options.flows.split(",") if kind in options.cases.split(",") else []:
-            figures = measure_sequence(kind, look, PropagationSettings(), exact=flow == "exact")
+            figures = measure_sequence(kind, look, PropagationSettings(), flow=flow)
             yield {"scene": kind, "look": look, "flow": flow, **asdict(figures)}
 
 

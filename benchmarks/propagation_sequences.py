@@ -11,6 +11,7 @@ from rerender.evaluate.looks import apply_look
 from rerender.evaluate.metrics import laplacian_variance, pair_warp_error
 from rerender.evaluate.motion import SceneMotion
 from rerender.evaluate.scenes import Scene, scene
+from rerender.motion.flow import FlowEstimator, flow_estimator
 from rerender.motion.warp import warp
 from rerender.propagate import PropagationSettings, propagate_interval
 
@@ -67,17 +68,19 @@ class TrueFlow:
 
 
 def measure_sequence(
-    kind: str, look: str, settings: PropagationSettings, side: int = 256, gap: int = 8, exact: bool = True
+    kind: str, look: str, settings: PropagationSettings, side: int = 256, gap: int = 8, flow: str = "exact"
 ) -> SequenceFigures:
     """Propagate three key frames over two intervals of `gap` frames and measure the clip."""
     made = scene(kind, 9000, (side, side), 2 * gap + 1)
     wanted = [apply_look(frame, look) for frame in made.frames]
     keys = (0, gap, 2 * gap)
     clip, truth = {k: wanted[k] for k in keys}, {k: wanted[k] for k in keys}
+    estimator: FlowEstimator = TrueFlow(made) if flow == "exact" else flow_estimator(flow)
     started = time.process_time()
     for a, b in ((0, gap), (gap, 2 * gap)):
-        flow = TrueFlow(made) if exact else None
-        for offset, picture in propagate_interval(made.frames[a : b + 1], wanted[a], wanted[b], settings, flow=flow):
+        for offset, picture in propagate_interval(
+            made.frames[a : b + 1], wanted[a], wanted[b], settings, flow=estimator
+        ):
             clip[a + offset] = picture
     seconds = time.process_time() - started
     for number in set(range(2 * gap + 1)) - set(keys):
