@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256, help="of the memory part's square frames")
     parser.add_argument("--cases", default=",".join(dict(CASES)), help="scenes of the sequences")
     parser.add_argument("--flows", default="exact,dis", help="of the sequences: exact, or an estimator's name")
+    parser.add_argument("--outlines", type=float, help="weight of the outlines' guide in the sequences")
     parser.add_argument("--ebsynth", type=Path, help="an EbSynth binary to run on the same pictures")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -142,9 +143,12 @@ def _save(image: np.ndarray, folder: str, name: str) -> str:
 
 def sequence_rows(options: argparse.Namespace) -> Iterator[Row]:
     """Steadiness of propagated clips, with exact and with estimated flow."""
+    settings = PropagationSettings()
+    if options.outlines is not None:
+        settings = replace(settings, outline_weight=options.outlines)
     for kind, look in CASES:
         for flow in options.flows.split(",") if kind in options.cases.split(",") else []:
-            figures = measure_sequence(kind, look, PropagationSettings(), flow=flow)
+            figures = measure_sequence(kind, look, settings, flow=flow)
             yield {"scene": kind, "look": look, "flow": flow, **asdict(figures)}
 
 

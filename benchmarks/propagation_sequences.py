@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from rerender.evaluate.looks import apply_look
@@ -28,6 +29,9 @@ CASES = (
     ("deformation", "pencil"),
 )
 
+NEAR = 8
+"""Pixels around outlines within which a look may draw what moves with the object."""
+
 
 @dataclass(frozen=True)
 class SequenceFigures:
@@ -36,6 +40,10 @@ class SequenceFigures:
     Attributes:
         inside, joins: warp error of frame pairs inside intervals, and of the pairs on both sides of a key.
         truth_inside: the same of a clip made by warping the key frames along the true flow.
+        look_inside, look_joins: `inside` and `joins` of the style of every frame: what a perfect result has.
+        away: `inside`, counting only what is more than `NEAR` pixels from the outlines of objects in both frames.
+            Nearer, a style's outlines move with their objects, while the true flow is the background's.
+        truth_away: the same of the warped key frames.
         psnr, truth_psnr: of the propagated and of the truth-warped in-betweens against the style of every frame.
         sharpness, truth_sharpness: variance of the Laplacian of both, relative to the style of every frame.
         nearer_last: share of intervals whose last in-between is nearer to the key behind it than to the one before.
@@ -45,6 +53,10 @@ class SequenceFigures:
     inside: float
     joins: float
     truth_inside: float
+    look_inside: float
+    look_joins: float
+    away: float
+    truth_away: float
     psnr: float
     truth_psnr: float
     sharpness: float
@@ -86,13 +98,19 @@ def measure_sequence(
     for number in set(range(2 * gap + 1)) - set(keys):
         truth[number] = _warped_key(made, wanted, keys, number)
     inner = [n for n in range(2 * gap + 1) if n not in keys]
-    errors, own = _pair_errors(made, clip), _pair_errors(made, truth)
+    style = dict(enumerate(wanted))
+    errors, own, perfect = (_pair_errors(made, pictures) for pictures in (clip, truth, style))
+    away, truth_away = (_pair_errors(made, pictures, NEAR) for pictures in (clip, truth))
     touching = {gap - 1, gap}  # pairs (i, i + 1) with the middle key
     inside = [i for i in range(1, 2 * gap - 1) if i not in touching]
     return SequenceFigures(
         inside=float(np.mean([errors[i] for i in inside])),
         joins=float(np.mean([errors[i] for i in touching])),
         truth_inside=float(np.mean([own[i] for i in inside])),
+        look_inside=float(np.mean([perfect[i] for i in inside])),
+        look_joins=float(np.mean([perfect[i] for i in touching])),
+        away=float(np.mean([away[i] for i in inside])),
+        truth_away=float(np.mean([truth_away[i] for i in inside])),
         psnr=_psnr([clip[n] for n in inner], [wanted[n] for n in inner]),
         truth_psnr=_psnr([truth[n] for n in inner], [wanted[n] for n in inner]),
         sharpness=_sharpness([clip[n] for n in inner], [wanted[n] for n in inner]),
@@ -111,12 +129,25 @@ def _warped_key(made: Scene, wanted: list[np.ndarray], keys: tuple[int, ...], nu
     return picture
 
 
-def _pair_errors(made: Scene, clip: dict[int, np.ndarray]) -> list[float]:
-    motion = SceneMotion(made)
+def _pair_errors(made: Scene, clip: dict[int, np.ndarray], near: int = 0) -> list[float]:
+    """Warp error of neighbouring frames, without what is within `near` pixels of an outline in either."""
+    motion, counted = SceneMotion(made), [_away_from_outlines(made, i, near) for i in range(len(clip))]
     return [
-        pair_warp_error(clip[i], clip[i + 1], motion.between(i, i + 1, clip[i], clip[i + 1]))
+        pair_warp_error(
+            clip[i],
+            clip[i + 1],
+            motion.between(i, i + 1, clip[i], clip[i + 1]).within(counted[i], counted[i + 1]),
+        )
         for i in range(len(clip) - 1)
     ]
+
+
+def _away_from_outlines(made: Scene, number: int, near: int) -> np.ndarray:
+    label, around = made.labels[number].astype(np.uint8), np.ones((3, 3), np.uint8)
+    outline = cv2.dilate(label, around) != cv2.erode(label, around)
+    if near == 0 or not outline.any():
+        return np.ones(label.shape, bool)
+    return cv2.distanceTransform((~outline).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) > near
 
 
 def _nearer_last(made: Scene, clip: dict[int, np.ndarray], last: int, gap: int) -> bool:

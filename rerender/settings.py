@@ -269,6 +269,13 @@ class PropagationSection(_Section):
     guide_color: float = _setting(6.0, "propagate", "Weight of the source's colours as a guide.", ge=0.0, le=100.0)
     guide_position: float = _setting(2.0, "propagate", "Weight of the position carried by flow.", ge=0.0, le=100.0)
     guide_edge: float = _setting(0.5, "propagate", "Weight of the source's edges.", ge=0.0, le=100.0)
+    guide_outline: float = _setting(
+        2.0,
+        "propagate",
+        "Weight of where outlines may be drawn: they move with what they surround. 0: they may stay behind.",
+        ge=0.0,
+        le=100.0,
+    )
     guide_temporal: float = _setting(
         0.6, "propagate", "Weight of the frame before, carried by flow: steadier texture.", ge=0.0, le=100.0
     )

@@ -16,6 +16,7 @@ _GHOST_FROM, _GHOST_TO = 8.0, 20.0  # CIE Lab distance of the local means
 _DETAIL_WINDOW, _CONTRAST_WINDOW = 5, 15
 _MOST_CONTRAST = 2.0
 _USUAL_ERROR = 2000.0  # of a synthesis, below which differences of errors say nothing
+_ERROR_WINDOW = 11
 _UNVERIFIED, _UNSEEN = 0.4, 0.1  # credit of what was not followed, where its key shows it, and where it does not
 
 
@@ -66,7 +67,9 @@ def blend(
 def credit(swept: Swept) -> Array:
     """How much a direction deserves, (0, 1], (H, W): 1 where it follows its key, less the larger its error is."""
     known = _UNSEEN + swept.seen * (_UNVERIFIED - _UNSEEN)
-    synthesis = known / (1 + swept.error / _USUAL_ERROR)
+    # What lies side by side is to come from one direction, or outlines are pieced together from two.
+    error = namespace(known).blur(swept.error, _ERROR_WINDOW)
+    synthesis = known / (1 + error / _USUAL_ERROR)
     return swept.trust + (1 - swept.trust) * synthesis
 
 

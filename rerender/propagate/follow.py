@@ -10,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rerender.propagate.arrays import Array, namespace
-from rerender.propagate.guides import pixel_grid
+from rerender.propagate.guides import Input, pixel_grid
 
 _ALIKE, _UNLIKE = 0.7, 1.5  # mean difference of the inputs, in levels: from fully trusted to not at all …
 _NOISE_MOST = 4.0  # … above the noise of the clip, its median, of which this much is believed
 _WINDOW = 5
 _LENIENCE, _SHEAR = 4.0, (1.0, 4.0)
+_OUTLINES_ALIKE, _OUTLINES_UNLIKE = 30.0, 90.0  # difference of the outlines that a style may draw, of 255
+_OUTLINE_WINDOW = 3
 _REACH = 3
 _AROUND = 9
 _RIM = 1.5  # pixels over which trust falls towards the edge of an untrusted area
@@ -23,9 +25,9 @@ _RIM = 1.5  # pixels over which trust falls towards the edge of an untrusted are
 
 @dataclass(frozen=True)
 class Key:
-    """A key frame: input and picture, (H, W, 3) uint8, and the picture's least and largest values in 3×3 pixels."""
+    """A key frame: its input, its picture, (H, W, 3) uint8, and the least and largest values of 3×3 pixels of it."""
 
-    frame: Array
+    input: Input
     picture: Array
     least: Array
     largest: Array
@@ -34,7 +36,7 @@ class Key:
     def of(cls, frame: Array, picture: Array) -> Key:
         """Prepare a key frame for `sample_picture`."""
         xp = namespace(picture)
-        return cls(frame, picture, xp.erode(picture, 3), xp.dilate(picture, 3))
+        return cls(Input.of(frame), picture, xp.erode(picture, 3), xp.dilate(picture, 3))
 
 
 def sample_picture(key: Key, places: Array) -> Array:
@@ -45,23 +47,28 @@ def sample_picture(key: Key, places: Array) -> Array:
     return xp.clip(sharp, least, largest)
 
 
-def trust_in_flow(key: Key, frame: Array, places: Array, seen: Array) -> Array:
+def trust_in_flow(key: Key, here: Input, places: Array, seen: Array, outlines: bool = True) -> Array:
     """How far the key may be followed: 1 where its input, sampled at `places`, looks like the frame; (H, W) float32.
 
-    Differences are means over 5×5 pixels and measured against the noise of the clip, which is their median.
+    Differences are means over 5×5 pixels and measured against the noise of the clip, which is their median. Where an
+    outline may be drawn here and not there, or the reverse, the key shows ink that belongs to something else.
 
     Args:
         key: the key frame.
-        frame: (H, W, 3) uint8, the input.
+        here: the input frame.
         places: (H, W, 2), pixels of the key that the frame's pixels come from.
         seen: (H, W) in [0, 1], whether the pixel has been visible since the key.
+        outlines: whether outlines count.
     """
     xp = namespace(places)
-    difference = xp.blur(xp.abs(xp.sample(key.frame, places, "cubic") - frame).mean(2), _WINDOW)
+    difference = xp.blur(xp.abs(xp.sample(key.input.frame, places, "cubic") - here.frame).mean(2), _WINDOW)
     visible = (seen > 0.5) & _inside(places)
     noise = xp.median_of(difference, visible, _NOISE_MOST)
     lenience = 1 + _LENIENCE * (1 - ramp(_shear(places), *_SHEAR))
     trust = (1 - ramp(difference / lenience, _ALIKE + noise, _UNLIKE + 2 * noise)) * visible
+    if outlines:
+        drawn = xp.abs(xp.sample(key.input.outlines, places, "cubic") - here.outlines)
+        trust = trust * (1 - ramp(xp.blur(drawn, _OUTLINE_WINDOW), _OUTLINES_ALIKE, _OUTLINES_UNLIKE))
     return xp.minimum(trust, xp.gaussian(xp.erode(trust, _REACH), _RIM))
 
 

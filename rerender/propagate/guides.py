@@ -2,17 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from rerender.propagate.arrays import Array, namespace
 from rerender.propagate.problem import Guide
 from rerender.propagate.settings import PropagationSettings
 
+_OUTLINE_SOFT, _OUTLINE_FULL = 1.6, 40.0  # sigma of the blur before steps are measured; levels of a full one
+_OUTLINE_WIDTH, _OUTLINE_RIM = 5, 1.5  # pixels that an edge is widened to, and sigma of its rim
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input frame and what is found in it.
+
+    Attributes:
+        frame: (H, W, 3) uint8.
+        edges: (H, W, 3) float32, see `edge_picture`.
+        outlines: (H, W) float32, see `outline_picture`.
+    """
+
+    frame: Array
+    edges: Array
+    outlines: Array
+
+    @classmethod
+    def of(cls, frame: Array) -> Input:
+        """Prepare a frame."""
+        return cls(frame, edge_picture(frame), outline_picture(frame))
+
 
 def edge_picture(frame: Array) -> Array:
     """Laplacian of a frame around 128: (H, W, 3) uint8 → (H, W, 3) float32 in 0–255."""
     xp = namespace(frame)
     return xp.clip(128 + xp.laplacian(frame), 0, 255)
+
+
+def outline_picture(frame: Array) -> Array:
+    """Where a style may draw an outline, (H, W, 3) uint8 → (H, W) float32 in 0–255, full at clear edges.
+
+    Styles draw outlines on both sides of an edge. Outside of the object a pixel has the colour and the motion of the
+    background; only what is near tells that it belongs to the outline.
+    """
+    xp = namespace(frame)
+    soft = xp.gaussian(xp.astype(frame, xp.float32), _OUTLINE_SOFT)
+    steps = xp.dilate(soft, 3) - xp.erode(soft, 3)
+    largest = xp.maximum(xp.maximum(steps[..., 0], steps[..., 1]), steps[..., 2])
+    edges = xp.clip(largest * (255 / _OUTLINE_FULL), 0, 255)
+    return xp.gaussian(xp.dilate(edges, _OUTLINE_WIDTH), _OUTLINE_RIM)
 
 
 def position_picture(flow: Array) -> Array:
@@ -32,9 +71,9 @@ def pixel_grid(height: int, width: int) -> np.ndarray:
 
 def frame_guides(
     settings: PropagationSettings,
-    key_frame: Array,
+    key: Input,
     key_picture: Array,
-    frame: Array,
+    here: Input,
     to_key: Array | None,
     carried: Array | None,
 ) -> list[Guide]:
@@ -42,13 +81,14 @@ def frame_guides(
 
     Args:
         settings: weights; a weight of 0 leaves its guide out.
-        key_frame, frame: (H, W, 3) uint8, the input frames.
+        key, here: the inputs of the key frame and of the other frame.
         key_picture: (H, W, 3) uint8, the stylised key frame.
         to_key: (H, W, 2) float32, flow frame → key frame; None: no position guide.
         carried: (H, W, 3), the previous result carried here by flow; None: no temporal guide.
     """
-    guides = [Guide(key_frame, frame, settings.color_weight)]
-    guides.append(Guide(edge_picture(key_frame), edge_picture(frame), settings.edge_weight))
+    guides = [Guide(key.frame, here.frame, settings.color_weight)]
+    guides.append(Guide(key.edges, here.edges, settings.edge_weight))
+    guides.append(Guide(key.outlines, here.outlines, settings.outline_weight))
     if to_key is not None:
         still = namespace(to_key).zeros(to_key.shape, to_key.dtype)
         guides.append(Guide(position_picture(still), position_picture(to_key), settings.position_weight))

@@ -17,12 +17,15 @@ PATCH_SIZES: tuple[int, ...] = (3, 5, 7)
 
 @dataclass(frozen=True)
 class PropagationSettings:
-    """Settings of one propagation; the weights are the reference's, but for the temporal one (0.5 there).
+    """Settings of one propagation.
+
+    The weights are the reference's, but for the temporal one (0.5 there) and that of the outlines (not there).
 
     Attributes:
         preset: how much work a synthesis may cost: "fast", "default" or "quality".
-        color_weight, position_weight, edge_weight, temporal_weight: weights of the guides against
-            the style's weight of 1; each is divided by its guide's channel count. 0 leaves a guide out.
+        color_weight, position_weight, edge_weight, outline_weight, temporal_weight: weights of the guides against
+            the style's weight of 1; each is divided by its guide's channel count. 0 leaves a guide out; without the
+            outlines' guide, outlines are also followed along the flow of what they lie on.
         uniformity: λ of the occupancy term, which keeps texture from repeating (0 turns it off).
         patch_size: side of a patch in pixels: 3, 5 or 7.
         weighted_vote: weigh the patches of the last vote by their errors instead of equally.
@@ -41,10 +44,11 @@ class PropagationSettings:
     color_weight: float = 6.0
     position_weight: float = 2.0
     edge_weight: float = 0.5
+    outline_weight: float = 2.0
     temporal_weight: float = 0.6
     uniformity: float = 3500.0
     patch_size: int = 5
-    weighted_vote: bool = False
+    weighted_vote: bool = True
     temporal: bool = True
     follow: bool = True
     latch: bool = True
@@ -61,8 +65,9 @@ class PropagationSettings:
         _require(self.patch_size in PATCH_SIZES, "patch_size", self.patch_size, "3, 5 or 7")
         _require(self.threads >= 0, "threads", self.threads, "0 (one a core) or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2^32 - 1")
-        for name in ("color_weight", "position_weight", "edge_weight", "temporal_weight", "uniformity"):
+        for name in ("color_weight", "position_weight", "edge_weight", "outline_weight", "temporal_weight"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _require(self.uniformity >= 0, "uniformity", self.uniformity, "0 or more")
 
 
 def _require(condition: bool, name: str, value: object, allowed: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rerender.propagate.arrays import Array, namespace
 from rerender.propagate.backend import Backend
 from rerender.propagate.follow import Key, sample_picture, trust_in_flow
-from rerender.propagate.guides import frame_guides, pixel_grid, places_of
+from rerender.propagate.guides import Input, frame_guides, pixel_grid, places_of
 from rerender.propagate.settings import PropagationSettings
 from rerender.propagate.steps import Step
 
@@ -115,34 +115,35 @@ def _at_key(frame: Array, picture: Array) -> tuple[Key, _State]:
 
 
 def _advance(key: Key, state: _State, frame: Array, step: Step | None, means: _Means) -> _State:
+    here = Input.of(frame)
     if step is None or not means.settings.temporal:
-        return _start_anew(key, frame, means)
-    return _go_on(key, _carry(state, step), frame, means)
+        return _start_anew(key, here, means)
+    return _go_on(key, _carry(state, step), here, means)
 
 
-def _start_anew(key: Key, frame: Array, means: _Means) -> _State:
+def _start_anew(key: Key, here: Input, means: _Means) -> _State:
     """A frame that no flow connects with the key."""
-    xp = namespace(frame)
-    guides = frame_guides(means.settings, key.frame, key.picture, frame, None, None)
+    xp, shape = namespace(here.frame), here.frame.shape[:2]
+    guides = frame_guides(means.settings, key.input, key.picture, here, None, None)
     made = means.backend.synthesize(key.picture, guides, None, None)
-    nothing = xp.zeros(frame.shape[:2], xp.float32)
-    to_key = made.nnf - xp.constant(pixel_grid, *frame.shape[:2])
+    nothing = xp.zeros(shape, xp.float32)
+    to_key = made.nnf - xp.constant(pixel_grid, *shape)
     return _State(Swept(made.picture, made.error, nothing, nothing), made.nnf, to_key)
 
 
-def _go_on(key: Key, carried: _Carried, frame: Array, means: _Means) -> _State:
+def _go_on(key: Key, carried: _Carried, here: Input, means: _Means) -> _State:
     """Follow the key's picture where that can be trusted, and synthesise the rest."""
-    xp = namespace(frame)
-    followed = _follow(key, carried, frame, means.settings)
-    picture, error, field = _fill_in(key, carried, followed, frame, means)
+    xp = namespace(here.frame)
+    followed = _follow(key, carried, here, means.settings)
+    picture, error, field = _fill_in(key, carried, followed, here, means)
     result = Swept(xp.astype(xp.rint(picture), xp.uint8), error, followed.trust, carried.seen)
     return _State(result, field, carried.to_key)
 
 
-def _follow(key: Key, carried: _Carried, frame: Array, settings: PropagationSettings) -> _Followed:
-    xp, places = namespace(frame), places_of(carried.to_key)
+def _follow(key: Key, carried: _Carried, here: Input, settings: PropagationSettings) -> _Followed:
+    xp, places = namespace(here.frame), places_of(carried.to_key)
     if settings.follow:
-        trust = trust_in_flow(key, frame, places, carried.seen)
+        trust = trust_in_flow(key, here, places, carried.seen, outlines=settings.outline_weight > 0)
     else:
         trust = xp.zeros(carried.seen.shape, xp.float32)
     guess = xp.astype(xp.rint(places), xp.int32)
@@ -151,14 +152,14 @@ def _follow(key: Key, carried: _Carried, frame: Array, settings: PropagationSett
 
 
 def _fill_in(
-    key: Key, carried: _Carried, followed: _Followed, frame: Array, means: _Means
+    key: Key, carried: _Carried, followed: _Followed, here: Input, means: _Means
 ) -> tuple[Array, Array, Array]:
     """Picture (float32), error and field, with what cannot be followed synthesised and mixed in."""
-    xp, wanted = namespace(frame), followed.trust < 1
+    xp, wanted = namespace(here.frame), followed.trust < 1
     if not xp.perhaps_any(wanted):
         return followed.picture, xp.zeros(wanted.shape, xp.float32), followed.field
     mask = xp.dilate(wanted, _AROUND)
-    guides = frame_guides(means.settings, key.frame, key.picture, frame, carried.to_key, carried.picture)
+    guides = frame_guides(means.settings, key.input, key.picture, here, carried.to_key, carried.picture)
     made = means.backend.synthesize(key.picture, guides, followed.field, mask)
     picture = made.picture + followed.trust[..., None] * (followed.picture - made.picture)
     return picture, made.error, xp.where(mask[..., None], made.nnf, followed.field)

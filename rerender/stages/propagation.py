@@ -47,6 +47,7 @@ def propagation_settings(settings: Settings) -> PropagationSettings:
         color_weight=settings.guide_color,
         position_weight=settings.guide_position,
         edge_weight=settings.guide_edge,
+        outline_weight=settings.guide_outline,
         temporal_weight=settings.guide_temporal,
         poisson=settings.poisson,
         device="auto" if settings.device == "mps" else settings.device,

@@ -21,6 +21,7 @@ _SLIDERS: dict[str, tuple[float, float]] = {
     "guide_color": (0, 20),
     "guide_position": (0, 20),
     "guide_edge": (0, 20),
+    "guide_outline": (0, 20),
     "guide_temporal": (0, 20),
 }
 # Names that read better than the setting's own.

@@ -13,7 +13,7 @@ from rerender.propagate.arrays import HOST, bring
 from rerender.propagate.arrays.device import operations_on
 from rerender.propagate.blend import blend, carry_weight, credit, lost_detail
 from rerender.propagate.follow import Key, sample_picture, trust_in_flow
-from rerender.propagate.guides import frame_guides, pixel_grid
+from rerender.propagate.guides import Input, frame_guides, outline_picture, pixel_grid
 from rerender.propagate.holes import plan_filling
 from rerender.propagate.poisson import screened_poisson
 from rerender.propagate.settings import PropagationSettings
@@ -66,8 +66,14 @@ def swept(seed: int) -> Swept:
 
 def test_guides() -> None:
     settings = PropagationSettings()
-    arguments = (settings, picture(0), picture(1), picture(2), soft(0, 9), picture(3).astype(np.float32))
+    key, here = (Input.of(picture(seed)) for seed in (0, 2))
+    arguments = (settings, key, picture(1), here, soft(0, 9), picture(3).astype(np.float32))
     assert difference(frame_guides, *arguments) < 1e-4
+
+
+def test_outlines() -> None:
+    assert difference(outline_picture, picture()) < 1e-3
+    assert difference(outline_picture, clip("rotation", 2, 64)[0][0]) < 1e-3
 
 
 @pytest.mark.parametrize("seen", [1.0, 0.0])
@@ -77,9 +83,10 @@ def test_trust(seen: float) -> None:
     places = pixel_grid(64, 64) + np.float32(0.4) + soft(1, 1)[:48, :48].repeat(2, 0).repeat(2, 1)[:64, :64]
     mask = np.full((64, 64), seen, np.float32)
     mask[:9] = 0
-    trust = trust_in_flow(key, frames[1], places, mask)
+    here = Input.of(frames[1])
+    trust = trust_in_flow(key, here, places, mask)
     assert (trust.max() > 0.5) == bool(seen)
-    assert difference(trust_in_flow, key, frames[1], places, mask) < 1e-4
+    assert difference(trust_in_flow, key, here, places, mask) < 1e-4
 
 
 def test_following() -> None:
