@@ -85,10 +85,10 @@ def translate(
     host: Host, footage: Footage, keys: list[int], options: dict[str, object], *, exact: bool = False
 ) -> list[KeyFrame]:
     """Key frames of a clip as a run renders them; with `exact` along the true flow instead of an estimated one."""
-    estimator: FlowEstimator = flow_estimator(str(options.get("flow", "dis")))
+    settings = make_settings({**options, "prompt": footage.case.prompt})
+    estimator: FlowEstimator = flow_estimator(settings.flow)
     if exact and footage.truth is not None:
         estimator = ExactFlow(footage.truth)
-    settings = make_settings({**options, "prompt": footage.case.prompt})
     with Translator(host, settings, estimator) as translator:
         rendered = [translator.render_first(keys[0], footage.frames[keys[0]])]
         for before, key in itertools.pairwise(keys):

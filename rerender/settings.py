@@ -290,7 +290,11 @@ class OutputSettings(_Section):
 
     quality: int = _setting(16, "output", "Constant rate factor of the video: lower is better and larger.", ge=0, le=51)
     audio: bool = _setting(True, "output", "Carry over the source's audio.")
-    flow: str = _setting("dis", "keys", "Optical flow estimator.")
+    flow: str = _setting(
+        "dis_guided",
+        "keys",
+        "Optical flow estimator: dis_guided, or dis and dis_fast, which are quicker and less exact.",
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = _setting("auto", "runtime", "Where the computation runs.")
 
 
