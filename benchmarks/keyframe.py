@@ -122,7 +122,8 @@ def _tiny_checkpoint(folder: Path) -> Path:
 
 def _run_small(host: Host, way: str, size: int) -> dict[str, Any]:
     clip = scene("translation", seed=1, size=(size, size), frames=KEYS[-1] + 1)
-    with Translator(host, settings_for(way), flow_estimator("dis")) as translator:
+    settings = settings_for(way)
+    with Translator(host, settings, flow_estimator(settings.flow)) as translator:
         translator.render_first(KEYS[0], clip.frames[KEYS[0]])
         costs = [translator.render_next(frame, clip.frames[frame]).cost for frame in KEYS[1:]]
         features = translator.feature_bytes
