@@ -102,6 +102,7 @@ def test_page_before_anything_has_happened(program: Any, address: str) -> None:
 
 def test_four_buttons_with_an_interrupt_and_a_reload(visit: Visit, clip: Path) -> None:
     begin(visit, clip)
+    visit.set(steps=40)  # long enough that a run of two key frames is interrupted before its end
     visit.wait_for_text("facts", f"{FRAMES} frames")
 
     visit.press("run_first")
