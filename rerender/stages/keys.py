@@ -181,7 +181,7 @@ class _Loop:
             revision = self.run.project.revision(frame) if is_anchor else 0
             self._translate(frame, is_anchor=is_anchor, report=False, revision=revision)
             self.translator.adopt(frame, self.run.key_picture(frame))
-        self.references = needed
+        self.references = "" if is_redo else needed  # a redo's references may be the short cut, never to be stored
 
     def _missing(self, shot: Sequence[int], *, is_redo: bool) -> list[int]:
         """Bring back the references that are stored; gives the key frames that must be rendered for the rest."""
