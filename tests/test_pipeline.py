@@ -21,6 +21,7 @@ from rerender.pipeline import prepare, redo, run_stage
 from rerender.project import Project
 from rerender.settings import make_settings
 from rerender.stages import references
+from rerender.stages.keys import _Loop
 from rerender.stages.references import ReferenceStore
 from rerender.video.probe import probe
 from tests.test_cli import write_clip
@@ -246,6 +247,23 @@ def test_one_key_frame_can_be_redone(run: Run) -> None:
     assert [path.name[:6] for path in (run.folder / "history").iterdir()] == ["000003"]
     run()
     assert run.rendered == []
+
+
+def test_a_redo_that_is_stopped_stores_no_short_cut(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A redo makes do with the anchor and its predecessor; a later run must not take them for its own references."""
+    run("keys", keep_state=False)
+    follow = _Loop._follow_to
+
+    def stopped_at_the_redone_frame(loop: _Loop, frame: int) -> np.ndarray:
+        if frame == KEYS[-1]:
+            raise Interrupted
+        return follow(loop, frame)
+
+    monkeypatch.setattr(_Loop, "_follow_to", stopped_at_the_redone_frame)
+    with pytest.raises(Interrupted):
+        run("keys", again=(KEYS[-1],))
+    assert "Rendering 2 earlier key frames again, for their features" in run.notes  # 0 and 6, but not 3
+    assert not list((run.folder / "state").glob("*.safetensors"))
 
 
 def test_redoing_something_else_is_refused(run: Run) -> None:
