@@ -54,7 +54,7 @@ def find_keys(folder: Path) -> ExternalKeys:
         files[frame] = path
     if not files:
         raise UserError(
-            f"There are no key frames in {folder}.",
+            f"There are no key frames in {folder.resolve()}.",
             hint="Pictures are found by the frame number in their names, such as 000040.png (the first frame is 0).",
         )
     sizes = {path: _size(path) for path in files.values()}

@@ -19,6 +19,9 @@ from rerender.video.probe import VideoInfo
 from rerender.video.read import FrameSource
 from rerender.video.select import Selection, select_frames
 
+LEAST_SIDE = 16
+"""Pixels: the coarsest picture that patches of 7 are matched in has 15."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -143,6 +146,7 @@ def plan_run(
     selection = choose_frames(info, settings)
     crop = (settings.crop_left, settings.crop_top, settings.crop_right, settings.crop_bottom)
     geometry = plan_geometry(info.width, info.height, crop, settings.short_side)
+    _check_size(geometry)
     long_side = max(geometry.width, geometry.height)
     mask = plan_mask(settings, info, selection)
     _check_limit("pixels on the long side", long_side, settings.limit_long_side, "limit_long_side", "short_side")
@@ -273,6 +277,15 @@ def _pass_over(
     for _ in frames():
         pass
     return [], motion
+
+
+def _check_size(geometry: Geometry) -> None:
+    """Refuse what the patches of the propagation would not fit into, before anything is rendered."""
+    if min(geometry.width, geometry.height) < LEAST_SIDE:
+        raise UserError(
+            f"The frames would be {geometry.width}x{geometry.height} pixels; each side needs {LEAST_SIDE} at least.",
+            hint="Raise short_side, or crop less.",
+        )
 
 
 def _check_limit(what: str, value: int, limit: int, name: str, other: str) -> None:

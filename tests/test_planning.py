@@ -86,6 +86,7 @@ def test_listed_without_a_list_is_refused() -> None:
     [
         ({"limit_frames": 20}, ["30 frames", "limit is 20", "limit_frames=30"]),
         ({"limit_key_frames": 3}, ["4 key frames", "limit is 3", "limit_key_frames=4"]),
+        ({"short_side": 7}, ["8x8 pixels", "16 at least", "Raise short_side"]),
         ({"limit_long_side": 32}, ["64 pixels", "limit is 32", "limit_long_side=64"]),
         ({"start_frame": 30}, ["30"]),
         ({"end_frame": 31}, ["31"]),

@@ -195,5 +195,5 @@ def apply_look(frame: Frame, name: str) -> Frame:
         UserError: there is no such look.
     """
     if name not in LOOKS:
-        raise UserError(f"there is no look called {name!r}", hint=f"looks: {', '.join(LOOKS)}")
+        raise UserError(f"There is no look called {name!r}.", hint=f"Looks: {', '.join(LOOKS)}.")
     return _frame(LOOKS[name](_unit(frame)))

@@ -112,7 +112,7 @@ def flow_estimator(name: str = "dis") -> FlowEstimator:
     Raises UserError where no such estimator is known.
     """
     if name not in _FACTORIES:
-        raise UserError(f"no flow estimator named {name!r}", hint=f"known: {', '.join(flow_estimator_names())}")
+        raise UserError(f"No flow estimator named {name!r}.", hint=f"Known: {', '.join(flow_estimator_names())}.")
     if name not in _BUILT:
         _BUILT[name] = _FACTORIES[name]()
     return _BUILT[name]

@@ -38,7 +38,7 @@ def uniform_keys(count: int, interval: int) -> list[int]:
     """
     _check_count(count)
     if interval < 1:
-        raise UserError(f"key frame interval {interval} is below 1", hint="1 makes every frame a key frame")
+        raise UserError(f"Key frame interval {interval} is below 1.", hint="1 makes every frame a key frame.")
     return sorted({*range(0, count, interval), count - 1})
 
 
@@ -67,11 +67,11 @@ def adaptive_keys(motion_per_frame: Sequence[float], min_gap: int, max_gap: int,
     _check_count(count)
     if not 1 <= min_gap <= max_gap:
         raise UserError(
-            f"key frame gaps {min_gap} to {max_gap} are not possible",
-            hint="the smallest gap must be at least 1 and at most the largest",
+            f"Key frame gaps {min_gap} to {max_gap} are not possible.",
+            hint="The smallest gap must be at least 1 and at most the largest.",
         )
     if not threshold > 0:
-        raise UserError(f"motion threshold {threshold} is not above 0")
+        raise UserError(f"Motion threshold {threshold} is not above 0.")
     keys, moved = [0], 0.0
     for frame in range(1, count):
         moved += motion_per_frame[frame]
@@ -92,7 +92,7 @@ def split_shots(keys: Iterable[int], cuts: Iterable[int], count: int) -> list[Sh
     all_keys = listed_keys(keys, count)
     starts = sorted({0, *cuts})
     for start in starts:
-        _check_frame(start, count, "scene cut")
+        _check_frame(start, count, "Scene cut")
     shots = []
     for first, following in zip(starts, [*starts[1:], count], strict=True):
         last = following - 1
@@ -120,12 +120,12 @@ def _parse(text: str, count: int) -> list[int]:
         match = _ENTRY.fullmatch(entry)
         if match is None:
             raise UserError(
-                f"key frames: {entry!r} is not understood", hint='write frame numbers like "0, 12, 40-60:5"'
+                f"Key frames: {entry!r} is not understood.", hint='Write frame numbers like "0, 12, 40-60:5".'
             )
         first, last, step = (int(group) if group else None for group in match.groups())
         assert first is not None
         if last is not None and (last < first or step == 0):
-            raise UserError(f"key frames: the range {entry!r} is empty", hint="write first-last or first-last:step")
+            raise UserError(f"Key frames: the range {entry!r} is empty.", hint="Write first-last or first-last:step.")
         _check_frame(first if last is None else last, count)
         numbers.extend(range(first, (first if last is None else last) + 1, step or 1))
     return numbers
@@ -133,9 +133,9 @@ def _parse(text: str, count: int) -> list[int]:
 
 def _check_count(count: int) -> None:
     if count < 1:
-        raise UserError(f"a clip of {count} frames has no key frames")
+        raise UserError(f"A clip of {count} frames has no key frames.")
 
 
-def _check_frame(number: int, count: int, what: str = "key frame") -> None:
+def _check_frame(number: int, count: int, what: str = "Key frame") -> None:
     if not 0 <= number < count:
-        raise UserError(f"{what} {number} is not in the clip", hint=f"the clip has frames 0 to {count - 1}")
+        raise UserError(f"{what} {number} is not in the clip.", hint=f"The clip has frames 0 to {count - 1}.")

@@ -30,7 +30,7 @@ def list_pictures(folder: Path) -> list[Path]:
     pictures = sorted((path for path in files if not path.name.startswith(".")), key=natural_key)
     if not pictures:
         raise UserError(
-            f"The folder {folder} has no pictures.",
+            f"The folder {folder.resolve()} has no pictures.",
             hint=f"It needs one picture a frame ({', '.join(sorted(PICTURE_SUFFIXES))}), numbered in their names.",
         )
     return pictures

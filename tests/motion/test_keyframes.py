@@ -169,5 +169,5 @@ def test_shots_part_the_clip(data, count):
 
 
 def test_a_cut_outside_the_clip_is_named():
-    with pytest.raises(UserError, match="scene cut 20"):
+    with pytest.raises(UserError, match="Scene cut 20"):
         split_shots([0], [20], 20)

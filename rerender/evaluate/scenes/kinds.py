@@ -162,7 +162,7 @@ def scene(kind: str, seed: int = 0, size: tuple[int, int] = (256, 256), frames: 
         UserError: there is no such kind.
     """
     if kind not in MOVERS:
-        raise UserError(f"there is no scene of kind {kind!r}", hint=f"kinds: {', '.join(KINDS)}")
+        raise UserError(f"There is no scene of kind {kind!r}.", hint=f"Kinds: {', '.join(KINDS)}.")
     rng = np.random.default_rng([KINDS.index(kind), seed])
     if kind == "cut":
         shots = (_shot(rng, kind, size), _shot(rng, kind, size))

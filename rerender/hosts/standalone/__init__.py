@@ -33,7 +33,7 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+        raise UserError(f"The device {name!r} cannot be used: {str(error).splitlines()[0].rstrip('.')}.") from error
     return device
 
 
@@ -44,12 +44,12 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
         UserError: an unknown name, or float16 on a device other than CUDA.
     """
     if precision not in _PRECISIONS:
-        raise UserError(f"precision is {precision!r}; known: {', '.join(_PRECISIONS)}")
+        raise UserError(f"precision is {precision!r}; known: {', '.join(_PRECISIONS)}.")
     dtype = _PRECISIONS[precision]
     if dtype is None:
         return torch.float16 if device.type == "cuda" else torch.float32
     if dtype == torch.float16 and device.type != "cuda":
-        raise UserError(f"half precision needs a CUDA device; on {device.type} use fp32")
+        raise UserError(f"Half precision needs a CUDA device; on {device.type} use fp32.")
     return dtype
 
 

@@ -65,7 +65,7 @@ def find_config(weights: Weights) -> ModelConfig:
         raise _refusal(weights.path, kind)
     if not any(key.startswith(UNET) for key in weights):
         raise UserError(
-            f"{weights.path} is not a complete checkpoint: it holds no U-Net ({UNET}…)",
+            f"{weights.path} is not a complete checkpoint: it holds no U-Net ({UNET}…).",
             hint="A checkpoint in the A1111 layout (SD1.x or SD2.x) is needed.",
         )
     yaml = weights.path.with_suffix(".yaml")
@@ -80,7 +80,7 @@ def _refusal(path: Path, kind: str) -> UserError:
         "a VAE file": "Give it as the VAE (--vae), and a full checkpoint as the checkpoint.",
     }
     return UserError(
-        f"{path} is {kind}, not a Stable Diffusion 1.x or 2.x checkpoint",
+        f"{path} is {kind}, not a Stable Diffusion 1.x or 2.x checkpoint.",
         hint=hints.get(kind, "A checkpoint in the A1111 layout (SD1.x or SD2.x, 4 input channels) is needed."),
     )
 
@@ -94,6 +94,6 @@ def _config_from_shapes(weights: Weights) -> ModelConfig:
         # Both kinds of SD2 have the same shapes; the loaded U-Net tells them apart (see `model.predicts_v`).
         return replace(sd2_config("eps"), detect_v=True)
     raise UserError(
-        f"{weights.path}: {channels} channels with a text width of {sorted(widths)} are neither SD1 nor SD2",
+        f"{weights.path}: {channels} channels with a text width of {sorted(widths)} are neither SD1 nor SD2.",
         hint=f"A model of another size needs its configuration beside it: {weights.path.with_suffix('.yaml').name}.",
     )

@@ -121,7 +121,7 @@ def clip_config_from_folder(folder: Path) -> dict[str, Any]:
     try:
         fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: no readable config.json of a CLIP text encoder ({error})") from error
+        raise UserError(f"{folder}: no readable config.json of a CLIP text encoder ({error}).") from error
     if isinstance(fields.get("text_config"), Mapping):
         fields = fields["text_config"]
     return {key: fields[key] for key in CLIP_VIT_L if key in fields}
@@ -149,7 +149,7 @@ class _Node:
     def part(self, name: str) -> _Node:
         value = self.value.get(name)
         if not isinstance(value, Mapping):
-            raise UserError(f"{self.path}: {self.where}.{name} is missing or not a table")
+            raise UserError(f"{self.path}: {self.where}.{name} is missing or not a table.")
         return _Node(self.path, f"{self.where}.{name}", value)
 
     def instantiated(self, kind: str) -> tuple[str, dict[str, Any]]:
@@ -157,7 +157,7 @@ class _Node:
         target = str(self.value.get("target"))
         if target not in _TARGETS[kind]:
             raise UserError(
-                f"{self.path}: {self.where}.target is {target!r}, which this host does not run",
+                f"{self.path}: {self.where}.target is {target!r}, which this host does not run.",
                 hint=f"Known here: {', '.join(sorted(_TARGETS[kind]))}.",
             )
         return target, dict(self.value.get("params") or {})
@@ -176,7 +176,7 @@ def config_from_yaml(path: Path) -> ModelConfig:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as yaml ({error})") from error
+        raise UserError(f"{path} cannot be read as yaml ({error}).") from error
     root = _Node(path, "", content if isinstance(content, Mapping) else {})
     model = root.part("model")
     params = model.part("params")
@@ -185,7 +185,7 @@ def config_from_yaml(path: Path) -> ModelConfig:
     _, vae = params.part("first_stage_config").instantiated("first_stage_config")
     text_target, text = params.part("cond_stage_config").instantiated("cond_stage_config")
     if not isinstance(vae.get("ddconfig"), Mapping):
-        raise UserError(f"{path}: first_stage_config.params.ddconfig is missing")
+        raise UserError(f"{path}: first_stage_config.params.ddconfig is missing.")
     return ModelConfig(
         unet={key: value for key, value in unet.items() if key != "use_checkpoint"},
         vae=dict(vae["ddconfig"]),
@@ -206,14 +206,14 @@ def _parameterization(path: Path, params: Mapping[str, Any]) -> Parameterization
         return "v"
     if value == "eps":
         return "eps"
-    raise UserError(f"{path}: parameterization is {value!r}; known here: eps, v")
+    raise UserError(f"{path}: parameterization is {value!r}; known here: eps, v.")
 
 
 def _text_part(path: Path, target: str, params: Mapping[str, Any]) -> dict[str, Any]:
     if target.endswith("FrozenOpenCLIPEmbedder"):
         arch = params.get("arch", "ViT-H-14")
         if arch != "ViT-H-14":
-            raise UserError(f"{path}: the text encoder {arch!r} is not known here; known: ViT-H-14")
+            raise UserError(f"{path}: the text encoder {arch!r} is not known here; known: ViT-H-14.")
         layer = params.get("layer", "last")
         return {"text": "open_clip", "clip": dict(OPEN_CLIP_VIT_H), "penultimate": layer == "penultimate"}
     folder = _local_folder(path, params.get("version"))
@@ -231,6 +231,6 @@ def _local_folder(path: Path, version: object) -> Path | None:
     if folder.is_dir():
         return folder
     raise UserError(
-        f"{path}: cond_stage_config.params.version is {str(version)!r}, but there is no such folder",
+        f"{path}: cond_stage_config.params.version is {str(version)!r}, but there is no such folder.",
         hint=f"Looked for {folder}. Nothing is downloaded here.",
     )

@@ -260,17 +260,17 @@ class StandaloneHost:
 def _check(request: RenderRequest) -> None:
     shape = request.picture.shape
     if request.picture.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3:
-        raise UserError(f"the init picture must be uint8 RGB (H, W, 3), not {request.picture.dtype} {shape}")
+        raise UserError(f"The init picture must be uint8 RGB (H, W, 3), not {request.picture.dtype} {shape}.")
     if shape[0] % 8 or shape[1] % 8 or not shape[0] or not shape[1]:
-        raise UserError(f"the init picture is {shape[1]}×{shape[0]}; both sides must be multiples of 8")
+        raise UserError(f"The init picture is {shape[1]}×{shape[0]}; both sides must be multiples of 8.")
     if not 1 <= request.steps <= MAX_STEPS:
-        raise UserError(f"steps is {request.steps}; it must lie between 1 and {MAX_STEPS}")
+        raise UserError(f"steps is {request.steps}; it must lie between 1 and {MAX_STEPS}.")
     if not 0 <= request.denoising_strength <= 1:
-        raise UserError(f"denoising_strength is {request.denoising_strength}; it must lie between 0 and 1")
+        raise UserError(f"denoising_strength is {request.denoising_strength}; it must lie between 0 and 1.")
     if request.clip_skip < 1:
-        raise UserError(f"clip_skip is {request.clip_skip}; it must be at least 1")
+        raise UserError(f"clip_skip is {request.clip_skip}; it must be at least 1.")
     if request.initial_latent is not None and tuple(request.initial_latent.shape[2:]) != (shape[0] // 8, shape[1] // 8):
-        raise UserError(f"initial_latent has the shape {tuple(request.initial_latent.shape)}, which fits no {shape}")
+        raise UserError(f"initial_latent has the shape {tuple(request.initial_latent.shape)}, which fits no {shape}.")
 
 
 def _sigmas(alphas: torch.Tensor) -> torch.Tensor:

@@ -112,13 +112,16 @@ class LoraFolder:
             UserError: no folder, or no such file; names the nearest.
         """
         if self._folder is None:
-            raise UserError(f"<lora:{name}>: no LoRA folder is set", hint="Set the folder where the LoRA files are.")
+            raise UserError(
+                f"<lora:{name}>: no LoRA folder is set.",
+                hint="Name the folder of the LoRA files; on the command line by --lora-dir.",
+            )
         files = {path.stem: path for path in sorted(self._folder.rglob("*")) if path.suffix.lower() in _ENDINGS}
         if name in files:
             return files[name]
         near = difflib.get_close_matches(name, files, n=1, cutoff=0.0)
         raise UserError(
-            f"<lora:{name}>: there is no such file in {self._folder}",
+            f"<lora:{name}>: there is no such file in {self._folder}.",
             hint=f"The nearest name is {near[0]!r}." if near else "The folder holds no LoRA files.",
         )
 
@@ -146,7 +149,9 @@ def _modules(weights: Weights, targets: dict[str, Target]) -> dict[str, dict[str
     for key in weights:
         name, _, part = key.partition(".")
         if part in _OTHER_KINDS or part.removesuffix(".weight") in _OTHER_KINDS:
-            raise UserError(f"{weights.path} is a {_OTHER_KINDS[part.removesuffix('.weight')]} file, which is not read")
+            raise UserError(
+                f"{weights.path} is a {_OTHER_KINDS[part.removesuffix('.weight')]} file, which is not read."
+            )
         grouped.setdefault(name, []).append(part)
     complete = {name for name, parts in grouped.items() if {"lora_up.weight", "lora_down.weight"} <= set(parts)}
     known = sorted(complete & targets.keys())
@@ -154,7 +159,7 @@ def _modules(weights: Weights, targets: dict[str, Target]) -> dict[str, dict[str
     if not known or misfits:
         example = misfits[0] if misfits else next(iter(grouped), "none")
         raise UserError(
-            f"{weights.path} does not fit this model (for example {example})",
+            f"{weights.path} does not fit this model (for example {example}).",
             hint="A LoRA in the kohya layout that was trained on the same kind of model (SD1 or SD2) is needed.",
         )
     if len(known) < len(grouped):

@@ -96,7 +96,7 @@ class _Part:
         if critical:
             raise UserError(
                 f"{self.weights.path} is not a complete checkpoint: {len(critical)} of {len(wanted)} tensors of the "
-                f"{self.name} are missing, the first is {critical[0]}"
+                f"{self.name} are missing, the first is {critical[0]}."
             )
         for name, key in self.keys.items():
             _check_shape(self, name, self.weights.shapes[key], tuple(wanted[name].shape))
@@ -120,7 +120,7 @@ def _check_shape(part: _Part, name: str, found: tuple[int, ...], wanted: tuple[i
     if _squeezed(found) != _squeezed(wanted):
         raise UserError(
             f"{part.weights.path} does not fit its configuration: {part.name} tensor {name} has the shape {found}, "
-            f"expected {wanted}",
+            f"expected {wanted}.",
             hint="Check the .yaml beside the checkpoint.",
         )
 
@@ -161,7 +161,7 @@ def _built(build: Callable[[ModelConfig], nn.Module], config: ModelConfig) -> nn
         return build(config)
     except (TypeError, ValueError, AssertionError, KeyError, AttributeError) as error:
         what = (build.__doc__ or "").split(",")[0]
-        raise UserError(f"{config.source}: {what} cannot be built from this configuration ({error})") from error
+        raise UserError(f"{config.source}: {what} cannot be built from this configuration ({error}).") from error
 
 
 def _keys(module: nn.Module, available: Iterable[str], prefix: str) -> dict[str, str]:
@@ -273,7 +273,7 @@ def _check_vae(weights: Weights) -> str:
     if f"{prefix}decoder.conv_in.weight" in weights:
         return prefix
     raise UserError(
-        f"{weights.path} is {foreign_kind(weights) or 'not a VAE file'}, and was given as the VAE",
+        f"{weights.path} is {foreign_kind(weights) or 'not a VAE file'}, and was given as the VAE.",
         hint="A VAE in ldm's layout (decoder.conv_in.weight, …) is needed.",
     )
 

@@ -112,7 +112,7 @@ def _find(name: str, kind: str, known: dict[str, str]) -> str:
         return found
     near = difflib.get_close_matches(name.strip().lower(), known, n=1, cutoff=0.0)
     raise UserError(
-        f"there is no {kind} named {name!r}",
+        f"There is no {kind} named {name!r}.",
         hint=f"The nearest is {known[near[0]]!r}. Known: {', '.join(dict.fromkeys(known.values()))}.",
     )
 

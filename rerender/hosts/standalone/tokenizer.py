@@ -134,4 +134,4 @@ def tokenizer_from_folder(folder: Path) -> ClipTokenizer:
         merges = [(parts[0], parts[1]) for parts in map(str.split, lines[1:]) if len(parts) == 2]
         return ClipTokenizer(merges, ids)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: no usable vocab.json and merges.txt ({error})") from error
+        raise UserError(f"{folder}: no usable vocab.json and merges.txt ({error}).") from error

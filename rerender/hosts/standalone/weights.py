@@ -75,13 +75,13 @@ def read_weights(path: Path) -> Weights:
         UserError: no such file, a truncated or corrupt file, or a pickle that holds anything but tensors.
     """
     if not path.is_file():
-        raise UserError(f"no such file: {path}")
+        raise UserError(f"No such file: {path}.")
     if path.suffix.lower() == ".safetensors":
         return _read_safetensors(path)
     if path.suffix.lower() in _PICKLED:
         return _read_pickled(path)
     raise UserError(
-        f"{path}: cannot tell the format from the ending {path.suffix!r}",
+        f"{path}: cannot tell the format from the ending {path.suffix!r}.",
         hint="Known endings: .safetensors, .ckpt, .pt, .pth, .bin.",
     )
 
@@ -94,7 +94,7 @@ def _read_safetensors(path: Path) -> Weights:
         return Weights(path, file.shapes(), file)
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(
-            f"{path} is truncated or not a safetensors file ({error})",
+            f"{path} is truncated or not a safetensors file ({error}).",
             hint="Download or copy the file again and compare its size with the source's.",
         ) from error
 
@@ -110,11 +110,11 @@ def _read_pickled(path: Path) -> Weights:
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors, or is no checkpoint; it was not opened, because unpickling it could run "
-            "code",
+            "code.",
             hint="Use the .safetensors version of this model, or convert it where you trust its source.",
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is truncated or not a PyTorch checkpoint ({error})") from error
+        raise UserError(f"{path} is truncated or not a PyTorch checkpoint ({error}).") from error
     state = content.get("state_dict", content) if isinstance(content, Mapping) else {}
     tensors = {str(key): value for key, value in state.items() if isinstance(value, torch.Tensor)}
     return Weights(path, {key: tuple(value.shape) for key, value in tensors.items()}, tensors)

@@ -218,7 +218,7 @@ def test_a_model_of_unknown_size_asks_for_its_yaml(tiny_checkpoint: Path, tmp_pa
 
 
 def test_no_such_file_and_unknown_ending(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="No such file"):
         load_host(tmp_path / "nothing.safetensors")
     other = tmp_path / "model.onnx"
     other.touch()
@@ -402,7 +402,7 @@ def test_half_precision_files_run_in_full_precision_on_the_cpu(tmp_path: Path) -
 def test_device_and_precision_names(tiny_checkpoint: Path) -> None:
     assert choose_dtype("auto", CPU) == torch.float32
     assert choose_dtype("auto", torch.device("cuda")) == choose_dtype("fp16", torch.device("cuda")) == torch.float16
-    with pytest.raises(UserError, match="half precision needs a CUDA device"):
+    with pytest.raises(UserError, match="Half precision needs a CUDA device"):
         load_host(tiny_checkpoint, device="cpu", precision="fp16")
     with pytest.raises(UserError, match="precision is 'fp8'"):
         choose_dtype("fp8", CPU)
