@@ -18,6 +18,9 @@ METHOD_VERSION = 2
 """Part of each fingerprint: to be raised when the same settings give another picture than before."""
 
 
+_RECORDED = ("attention", "attention_start", "attention_end", "attention_layers", "period_unit")
+
+
 def key_fingerprints(
     plan: Plan, settings: Settings, model: Mapping[str, str], revision: Callable[[int], int]
 ) -> dict[int, str]:
@@ -39,6 +42,15 @@ def key_fingerprints(
             previous = digest([prints[anchor], previous, later, frame])
             prints[frame] = previous
     return prints
+
+
+def reference_fingerprints(prints: Mapping[int, str], settings: Settings) -> dict[int, str]:
+    """What the reference of each key frame depends on, of which its picture is a part.
+
+    The first key frame of a shot is sampled without constraints, but what is kept of it is what attention will need.
+    """
+    recorded = [getattr(settings, name) for name in _RECORDED]
+    return {frame: digest([key, recorded]) for frame, key in prints.items()}
 
 
 def interval_fingerprint(

@@ -13,6 +13,7 @@ import numpy as np
 
 from rerender.errors import UserError
 from rerender.events import Event, Meter
+from rerender.fingerprints import reference_fingerprints
 from rerender.motion.flow import flow_estimator
 from rerender.stages.context import Masking, RunContext
 from rerender.stages.references import ReferenceStore
@@ -67,6 +68,7 @@ class _Loop:
     ) -> None:
         self.masking = masking
         self.run, self.source, self.translator, self.prints, self.meter = run, source, translator, prints, meter
+        self.reference_prints = reference_fingerprints(prints, run.settings)
         self.position = run.plan.position
         self.references = ""
         self.store = ReferenceStore(run.project.folder / "state")
@@ -95,7 +97,7 @@ class _Loop:
             visible=key.visible,
             target=key.target if self.run.settings.keep_state else None,
         )
-        self.references = self.prints[frame]
+        self.references = self.reference_prints[frame]
         if place > 0 and revision > 0:
             self.references = ""  # a redone key frame is no reference: the ones after it stay as they are
         elif self.store.is_due:
@@ -173,7 +175,7 @@ class _Loop:
         if place == 0:
             self.translator.new_shot()
             return
-        needed = self.prints[shot[place - 1]]
+        needed = self.reference_prints[shot[place - 1]]
         if self.references == needed:
             return
         for frame in self._missing(shot[:place], is_redo=is_redo):
@@ -186,7 +188,8 @@ class _Loop:
     def _missing(self, shot: Sequence[int], *, is_redo: bool) -> list[int]:
         """Bring back the references that are stored; gives the key frames that must be rendered for the rest."""
         self.references = ""
-        behind = self.store.load(self.translator, [self.prints[frame] for frame in shot], self.run.key_picture)
+        prints = [self.reference_prints[frame] for frame in shot]
+        behind = self.store.load(self.translator, prints, self.run.key_picture)
         missing = list(shot[behind:])
         if is_redo:  # makes do with the anchor and its predecessor: near enough, and far cheaper
             missing = [*missing[:1], *missing[1:][-1:]] if behind == 0 else missing[-1:]
@@ -200,7 +203,7 @@ class _Loop:
         if not self.keep_state or not self.references or frames is None:
             return
         try:
-            self.store.save(self.translator, self.references, self.prints[frames[0]])
+            self.store.save(self.translator, self.references, self.reference_prints[frames[0]])
         except UserError as error:
             self.keep_state = False
             self.run.note(f"The reference features are not stored, so a stopped run will take longer to go on. {error}")
