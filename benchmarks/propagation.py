@@ -23,6 +23,7 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
+from benchmarks.propagation_clips import CLIPS, measure_clip
 from benchmarks.propagation_memory import peak_bytes
 from benchmarks.propagation_pairs import Pair, psnr, warped_pair
 from benchmarks.propagation_sequences import CASES, measure_sequence
@@ -43,14 +44,16 @@ Row = dict[str, Any]
 def main() -> None:
     """Print the figures, and write them as JSON where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--parts", default="pair,sequences,poisson", help="of pair, sequences, poisson, memory, cuda")
+    parser.add_argument(
+        "--parts", default="pair,sequences,poisson", help="of pair, sequences, clips, poisson, memory, cuda"
+    )
     parser.add_argument("--sizes", default="256x256,512x640,1024x1024", help="heights × widths of the pairs")
     parser.add_argument("--pictures", default="coffee", help="of scikit-image: coffee, astronaut, chelsea")
     parser.add_argument("--presets", default="fast,default,quality,exhaustive")
     parser.add_argument("--frames", type=int, default=1000, help="of the memory part")
     parser.add_argument("--side", type=int, default=256, help="of the memory part's square frames")
     parser.add_argument("--cases", default=",".join(dict(CASES)), help="scenes of the sequences")
-    parser.add_argument("--flows", default="exact,dis", help="of the sequences: exact, or an estimator's name")
+    parser.add_argument("--flows", default="exact,dis", help="of sequences and clips: exact, or an estimator's name")
     parser.add_argument("--outlines", type=float, help="weight of the outlines' guide in the sequences")
     parser.add_argument("--ebsynth", type=Path, help="an EbSynth binary to run on the same pictures")
     parser.add_argument("--json", type=Path)
@@ -58,6 +61,7 @@ def main() -> None:
     parts: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
         "pair": pair_rows,
         "sequences": sequence_rows,
+        "clips": clip_rows,
         "poisson": poisson_rows,
         "memory": memory_rows,
         "cuda": cuda_rows,
@@ -150,6 +154,14 @@ def sequence_rows(options: argparse.Namespace) -> Iterator[Row]:
         for flow in options.flows.split(",") if kind in options.cases.split(",") else []:
             figures = measure_sequence(kind, look, settings, flow=flow)
             yield {"scene": kind, "look": look, "flow": flow, **asdict(figures)}
+
+
+def clip_rows(options: argparse.Namespace) -> Iterator[Row]:
+    """Propagated real clips, along estimated flow."""
+    for name, start, look in CLIPS:
+        for flow in [each for each in options.flows.split(",") if each != "exact"]:
+            figures = measure_clip(name, start, look, PropagationSettings(), flow)
+            yield {"clip": name, "start": start, "look": look, "flow": flow, **asdict(figures)}
 
 
 def poisson_rows(_: argparse.Namespace) -> Iterator[Row]:

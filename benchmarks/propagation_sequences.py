@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -86,23 +88,16 @@ def measure_sequence(
     made = scene(kind, 9000, (side, side), 2 * gap + 1)
     wanted = [apply_look(frame, look) for frame in made.frames]
     keys = (0, gap, 2 * gap)
-    clip, truth = {k: wanted[k] for k in keys}, {k: wanted[k] for k in keys}
+    truth = {k: wanted[k] for k in keys}
     estimator: FlowEstimator = TrueFlow(made) if flow == "exact" else flow_estimator(flow)
-    started = time.process_time()
-    for a, b in ((0, gap), (gap, 2 * gap)):
-        for offset, picture in propagate_interval(
-            made.frames[a : b + 1], wanted[a], wanted[b], settings, flow=estimator
-        ):
-            clip[a + offset] = picture
-    seconds = time.process_time() - started
+    clip, seconds = fill(made.frames, wanted, keys, settings, estimator)
     for number in set(range(2 * gap + 1)) - set(keys):
         truth[number] = _warped_key(made, wanted, keys, number)
     inner = [n for n in range(2 * gap + 1) if n not in keys]
     style = dict(enumerate(wanted))
     errors, own, perfect = (_pair_errors(made, pictures) for pictures in (clip, truth, style))
     away, truth_away = (_pair_errors(made, pictures, NEAR) for pictures in (clip, truth))
-    touching = {gap - 1, gap}  # pairs (i, i + 1) with the middle key
-    inside = [i for i in range(1, 2 * gap - 1) if i not in touching]
+    inside, touching = pairs_inside(gap), (gap - 1, gap)
     return SequenceFigures(
         inside=float(np.mean([errors[i] for i in inside])),
         joins=float(np.mean([errors[i] for i in touching])),
@@ -111,13 +106,33 @@ def measure_sequence(
         look_joins=float(np.mean([perfect[i] for i in touching])),
         away=float(np.mean([away[i] for i in inside])),
         truth_away=float(np.mean([truth_away[i] for i in inside])),
-        psnr=_psnr([clip[n] for n in inner], [wanted[n] for n in inner]),
-        truth_psnr=_psnr([truth[n] for n in inner], [wanted[n] for n in inner]),
-        sharpness=_sharpness([clip[n] for n in inner], [wanted[n] for n in inner]),
-        truth_sharpness=_sharpness([truth[n] for n in inner], [wanted[n] for n in inner]),
+        psnr=clip_psnr([clip[n] for n in inner], [wanted[n] for n in inner]),
+        truth_psnr=clip_psnr([truth[n] for n in inner], [wanted[n] for n in inner]),
+        sharpness=clip_sharpness([clip[n] for n in inner], [wanted[n] for n in inner]),
+        truth_sharpness=clip_sharpness([truth[n] for n in inner], [wanted[n] for n in inner]),
         nearer_last=float(np.mean([_nearer_last(made, clip, b, gap) for b in keys[1:]])),
         cpu_seconds=seconds / len(inner),
     )
+
+
+def pairs_inside(gap: int) -> list[int]:
+    """First frames of the pairs that lie inside one of two intervals, without those next to a key."""
+    return [i for i in range(1, 2 * gap - 1) if i not in (gap - 1, gap)]
+
+
+def fill(
+    frames: Sequence[np.ndarray],
+    wanted: Sequence[np.ndarray],
+    keys: Sequence[int],
+    settings: PropagationSettings,
+    estimator: FlowEstimator,
+) -> tuple[dict[int, np.ndarray], float]:
+    """The clip with all but the keys propagated from them, by number, and the CPU seconds that took."""
+    clip, started = {key: wanted[key] for key in keys}, time.process_time()
+    for a, b in pairwise(keys):
+        for offset, picture in propagate_interval(frames[a : b + 1], wanted[a], wanted[b], settings, flow=estimator):
+            clip[a + offset] = picture
+    return clip, time.process_time() - started
 
 
 def _warped_key(made: Scene, wanted: list[np.ndarray], keys: tuple[int, ...], number: int) -> np.ndarray:
@@ -159,10 +174,12 @@ def _nearer_last(made: Scene, clip: dict[int, np.ndarray], last: int, gap: int) 
     return distances[1] < distances[0]
 
 
-def _psnr(pictures: list[np.ndarray], truth: list[np.ndarray]) -> float:
+def clip_psnr(pictures: list[np.ndarray], truth: list[np.ndarray]) -> float:
+    """PSNR of a clip in dB."""
     errors = [np.mean((a.astype(np.float64) - b) ** 2) for a, b in zip(pictures, truth, strict=True)]
     return float(10 * np.log10(255**2 / np.mean(errors)))
 
 
-def _sharpness(pictures: list[np.ndarray], truth: list[np.ndarray]) -> float:
+def clip_sharpness(pictures: list[np.ndarray], truth: list[np.ndarray]) -> float:
+    """Variance of the Laplacian of a clip, relative to that of the truth."""
     return float(np.mean([laplacian_variance(p) for p in pictures]) / np.mean([laplacian_variance(t) for t in truth]))

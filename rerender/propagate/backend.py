@@ -11,7 +11,7 @@ import numpy as np
 
 from rerender.errors import UserError
 from rerender.propagate.arrays import Array
-from rerender.propagate.cuda import NoGpuError, why_not
+from rerender.propagate.cuda import NoGpuError, usable, why_not
 from rerender.propagate.problem import EFFORTS, Guide
 from rerender.propagate.settings import DeviceName, PropagationSettings
 from rerender.propagate.synthesis import Synthesis, synthesize
@@ -66,6 +66,11 @@ def make_backend(settings: PropagationSettings) -> Backend:
     from rerender.propagate.cuda.device import open_device
 
     return CudaBackend(open_device(), host)
+
+
+def on_gpu(settings: PropagationSettings) -> bool:
+    """Whether work begins on a GPU with these settings."""
+    return settings.device != "cpu" and usable()
 
 
 def _takes_gpu(wish: DeviceName) -> bool:

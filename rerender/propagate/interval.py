@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -13,14 +14,13 @@ import numpy as np
 from rerender.errors import Interrupted, UserError
 from rerender.motion.flow import DisFlow, FlowEstimator
 from rerender.propagate.arrays import Array
-from rerender.propagate.backend import make_backend
+from rerender.propagate.backend import Backend, make_backend, on_gpu
 from rerender.propagate.blend import Blend, blend, carry_weight
+from rerender.propagate.lookout import MOST_THREADS, Lookout, one_ahead, usable_cores
 from rerender.propagate.motions import Motions
 from rerender.propagate.settings import PropagationSettings
 from rerender.propagate.steps import Step
 from rerender.propagate.sweep import Swept, sweep
-
-_MOST_LOOKOUTS = 8
 
 Frames = Sequence[np.ndarray] | Callable[[], Sequence[np.ndarray]]
 
@@ -64,11 +64,39 @@ def propagate_interval(
         UserError: no key, or a key or frame of another size.
         Interrupted: when `cancelled` says so.
     """
-    settings = settings or PropagationSettings()
-    clip = list(frames() if callable(frames) else frames)
-    _check(clip, first_key, last_key)
-    work = _Interval(clip, settings, flow or DisFlow(), sorted(cuts), cancelled or _never)
-    yield from work.run(first_key, last_key)
+    job = IntervalJob(frames, first_key, last_key, cuts)
+    for _, offset, picture in propagate_in_turn([job], settings, flow=flow, cancelled=cancelled):
+        yield offset, picture
+
+
+def propagate_in_turn(
+    jobs: Iterable[IntervalJob],
+    settings: PropagationSettings | None = None,
+    *,
+    flow: FlowEstimator | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Fill intervals one after another in this process; with a GPU, threads look ahead into the next one.
+
+    Yields:
+        (number of the job, offset, picture), ascending; see `propagate_interval`.
+    """
+    settings, flow = settings or PropagationSettings(), flow or DisFlow()
+    with closing(Lookout(_lookouts(settings, flow))) as lookout:
+        # A generator: an interval is not read before it is its turn, or that of the one before it.
+        work = (_Interval(job, settings, flow, cancelled or _never, lookout) for job in jobs)
+        with closing(one_ahead(work) if lookout.threads else work) as intervals:
+            for number, interval in enumerate(intervals):
+                for offset, picture in interval.run():
+                    yield number, offset, picture
+                del interval
+
+
+def _lookouts(settings: PropagationSettings, flow: FlowEstimator) -> int:
+    """Threads that find motion ahead of the work: none where they would take cores from it."""
+    if not on_gpu(settings) or not getattr(flow, "thread_safe", False):
+        return 0
+    return min(settings.threads or usable_cores(), MOST_THREADS)
 
 
 class _Interval:
@@ -76,50 +104,58 @@ class _Interval:
 
     def __init__(
         self,
-        clip: list[np.ndarray],
+        job: IntervalJob,
         settings: PropagationSettings,
         flow: FlowEstimator,
-        cuts: list[int],
         cancelled: Callable[[], bool],
+        lookout: Lookout | None = None,
     ) -> None:
-        self.clip, self.settings, self.cuts, self.cancelled = clip, settings, cuts, cancelled
-        self.backend = make_backend(settings)
-        self.motions = Motions(clip, flow, cuts, self._lookouts(flow))
+        self.clip = list(job.frames() if callable(job.frames) else job.frames)
+        self.first, self.last = job.first_key, job.last_key
+        _check(self.clip, self.first, self.last)
+        self.settings, self.cuts, self.cancelled = settings, sorted(job.cuts), cancelled
+        self.motions = Motions(self.clip, flow, self.cuts, lookout)
         self.frames: dict[int, Array] = {}  # of the clip, where the work is done
         self.onto: dict[int, Step] = {}  # steps of the forward sweep, until their frames are made
+        self._plan()
 
-    def _lookouts(self, flow: FlowEstimator) -> int:
-        """Threads that find motion ahead of the work: none where they would take cores from it."""
-        if self.backend.ahead == 0 or not getattr(flow, "thread_safe", False):
-            return 0
-        return min(self.settings.threads or os.cpu_count() or 1, _MOST_LOOKOUTS)
+    @cached_property
+    def backend(self) -> Backend:
+        """Where the work is done; chosen in the thread that does it."""
+        return make_backend(self.settings)
 
-    def run(self, first: np.ndarray | None, last: np.ndarray | None) -> Iterator[tuple[int, np.ndarray]]:
+    def run(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (offset, picture), each while the next ones are being made already if that happens on a device."""
         waiting: deque[tuple[int, Callable[[], np.ndarray]]] = deque()
         try:
-            for offset, picture in self._pictures(first, last):
+            for offset, picture in self._pictures():
                 waiting.append((offset, self.backend.fetch(picture)))
                 while len(waiting) > self.backend.ahead:
                     offset, landed = waiting.popleft()
                     yield offset, landed()
             yield from ((offset, landed()) for offset, landed in waiting)
         finally:
-            self.motions.close()
             self.backend.release()
 
-    def _pictures(self, first: np.ndarray | None, last: np.ndarray | None) -> Iterator[tuple[int, Array]]:
+    def _plan(self) -> None:
+        """Decide from which keys each frame takes and in which order, and announce the motion for it."""
         count = len(self.clip) - 1
-        inner = range(0 if first is None else 1, count + 1 if last is None else count)
-        sides = {offset: self._sides(offset, first is not None, last is not None) for offset in inner}
-        ahead, behind = self._both_sweeps(first, last, sides)
+        self.inner = range(0 if self.first is None else 1, count + 1 if self.last is None else count)
+        self.sides = {offset: self._sides(offset) for offset in self.inner}
+        self.onward, self.back = (self._order([o for o in self.inner if self.sides[o][side]], side) for side in (0, 1))
+        orders = self.back, self.onward
+        self.motions.announce([(here, before) for order in orders for before, here in pairwise(order)])
+
+    def _pictures(self) -> Iterator[tuple[int, Array]]:
+        ahead, behind = self._both_sweeps()
         weight: Array | None = None
-        for offset in inner:
-            forward = next(ahead) if sides[offset][0] else None
+        for offset in self.inner:
+            forward = next(ahead) if self.sides[offset][0] else None
             backward, step = behind.pop(offset, None), self.onto.pop(offset, None)
             self.frames.pop(offset, None)
             if forward is not None and backward is not None:
-                mixed = self._blend(forward, backward, offset / count, weight, step)
+                alpha = offset / (len(self.clip) - 1)
+                mixed = self._blend(forward, backward, alpha, weight, step)
                 weight = mixed.weight
                 yield offset, mixed.picture
             else:
@@ -127,17 +163,16 @@ class _Interval:
                 assert only is not None  # each offset has a side
                 yield offset, only.picture
 
-    def _both_sweeps(
-        self, first: np.ndarray | None, last: np.ndarray | None, sides: dict[int, tuple[bool, bool]]
-    ) -> tuple[Iterator[Swept], dict[int, Swept]]:
+    def _both_sweeps(self) -> tuple[Iterator[Swept], dict[int, Swept]]:
         """The sweep from the first key, frame by frame, and all of that from the last one, by offset."""
-        onward, back = (self._order([o for o in sides if sides[o][side]], side) for side in (0, 1))
-        self.motions.announce([(here, before) for order in (back, onward) for before, here in pairwise(order)])
-        behind = dict(zip(back[1:], self._sweep(last, back), strict=True)) if last is not None else {}
-        return self._sweep(first, onward) if first is not None else iter(()), behind
+        behind: dict[int, Swept] = {}
+        if self.last is not None:
+            behind.update(zip(self.back[1:], self._sweep(self.last, self.back), strict=True))
+        return self._sweep(self.first, self.onward) if self.first is not None else iter(()), behind
 
-    def _sides(self, offset: int, has_first: bool, has_last: bool) -> tuple[bool, bool]:
+    def _sides(self, offset: int) -> tuple[bool, bool]:
         """From which keys a frame takes: from both, unless cuts lie between; then where the fewest do."""
+        has_first, has_last = self.first is not None, self.last is not None
         if not (has_first and has_last) or not self.cuts:
             return has_first, has_last
         to_first = sum(cut <= offset for cut in self.cuts)

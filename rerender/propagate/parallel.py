@@ -19,8 +19,9 @@ import psutil
 
 from rerender.errors import Interrupted
 from rerender.motion.flow import FlowEstimator
-from rerender.propagate.cuda import usable
-from rerender.propagate.interval import IntervalJob, propagate_interval
+from rerender.propagate.backend import on_gpu
+from rerender.propagate.interval import IntervalJob, propagate_in_turn
+from rerender.propagate.lookout import usable_cores
 from rerender.propagate.settings import PropagationSettings
 
 _POLL_SECONDS = 0.2
@@ -38,7 +39,7 @@ def propagate_all(
     """Fill all intervals.
 
     Jobs are taken from the iterable only when a worker is free, so at most one interval a worker, and one that
-    waits, is in memory.
+    waits, is in memory; with a GPU, the one that is made and the next one.
 
     Args:
         jobs: in the order of the results.
@@ -54,34 +55,20 @@ def propagate_all(
         UserError, Interrupted: see `propagate_interval`.
     """
     settings = settings or PropagationSettings()
-    count = workers or (1 if settings.device != "cpu" and usable() else default_workers())
+    count = workers or (1 if on_gpu(settings) else default_workers())
     if count <= 1:
-        for number, job in enumerate(jobs):
-            for offset, picture in _pictures(job, settings, flow, cancelled):
-                yield number, offset, picture
+        yield from propagate_in_turn(jobs, settings, flow=flow, cancelled=cancelled)
         return
     yield from _in_processes(iter(jobs), replace(settings, threads=1), count, flow, cancelled)
 
 
 def default_workers() -> int:
     """As many processes as there are cores and free memory for."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, int(psutil.virtual_memory().available / _MEMORY_A_WORKER)))
-
-
-def _pictures(
-    job: IntervalJob,
-    settings: PropagationSettings,
-    flow: FlowEstimator | None,
-    cancelled: Callable[[], bool] | None = None,
-) -> Iterator[tuple[int, np.ndarray]]:
-    return propagate_interval(
-        job.frames, job.first_key, job.last_key, settings, flow=flow, cuts=job.cuts, cancelled=cancelled
-    )
+    return max(1, min(usable_cores(), int(psutil.virtual_memory().available / _MEMORY_A_WORKER)))
 
 
 def _work(job: IntervalJob, settings: PropagationSettings, flow: FlowEstimator | None) -> list[tuple[int, np.ndarray]]:
-    return list(_pictures(job, settings, flow))
+    return [(offset, picture) for _, offset, picture in propagate_in_turn([job], settings, flow=flow)]
 
 
 def _in_processes(

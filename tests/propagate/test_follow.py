@@ -8,7 +8,7 @@ import pytest
 from rerender.evaluate.looks import apply_look
 from rerender.propagate.follow import Key, sample_picture, trust_in_flow
 from rerender.propagate.guides import Input, pixel_grid
-from rerender.propagate.interval import _Interval
+from rerender.propagate.interval import IntervalJob, _Interval
 from rerender.propagate.settings import PropagationSettings
 from rerender.propagate.sweep import Swept
 from tests.propagate.clips import clip, mse, restyle
@@ -87,7 +87,8 @@ def swept(
 ) -> tuple[list[np.ndarray], dict[int, Swept]]:
     frames, flow = clip(kind, 5, 96)
     chosen = PropagationSettings(preset="fast", threads=1, **settings)  # type: ignore[arg-type]
-    work = _Interval(frames, chosen, flow, [], lambda: False)
+    job = IntervalJob(frames, style(frames[0]), None)
+    work = _Interval(job, chosen, flow, lambda: False)
     return frames, dict(enumerate(work._sweep(style(frames[0]), [0, 1, 2, 3, 4]), 1))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rerender.propagate import PropagationSettings, interval, propagate_interval
+from rerender.errors import Interrupted, UserError
+from rerender.propagate import IntervalJob, PropagationSettings, interval, propagate_all, propagate_interval
 from rerender.propagate.arrays import HOST, Operations, bring
 from rerender.propagate.arrays.device import operations_on
 from rerender.propagate.backend import HostBackend
@@ -162,18 +164,87 @@ def test_threads_that_look_ahead_change_no_byte(gpu: StandIn, monkeypatch: pytes
     started: list[int] = []
     made = []
 
-    class Watched(interval.Motions):
-        def __init__(self, *arguments: Any) -> None:
-            started.append(arguments[3])
-            super().__init__(*arguments)
+    class Watched(interval.Lookout):
+        def __init__(self, threads: int) -> None:
+            started.append(threads)
+            super().__init__(threads)
 
-    monkeypatch.setattr(interval, "Motions", Watched)
+    monkeypatch.setattr(interval, "Lookout", Watched)
     for most, threads in ((8, 3), (0, 3)):
-        monkeypatch.setattr(interval, "_MOST_LOOKOUTS", most)
+        monkeypatch.setattr(interval, "MOST_THREADS", most)
         settings = PropagationSettings(preset="fast", threads=threads, device="cuda")
         made.append([p for _, p in propagate_interval(frames, restyle(frames[0]), restyle(frames[3]), settings)])
     assert started == [3, 0]
     assert np.array_equal(made[0], made[1])
+
+
+class Noting:
+    """Exact flow that notes the intervals whose flow was asked for."""
+
+    thread_safe = True
+
+    def __init__(self, flow: Any, frames: list[np.ndarray]) -> None:
+        self.flow, self.frames, self.seen = flow, frames, set[int]()
+        self.reached = threading.Condition()
+
+    def __call__(self, reference: np.ndarray, target: np.ndarray) -> np.ndarray:
+        with self.reached:
+            self.seen.add(next(i for i, frame in enumerate(self.frames) if frame is reference) // 3)
+            self.reached.notify_all()
+        return self.flow(reference, target)
+
+
+def test_threads_look_into_the_next_interval_but_no_further(gpu: StandIn) -> None:
+    frames, exact = clip("translation", 12, 48)
+    flow, taken = Noting(exact, frames), list[int]()
+
+    def jobs() -> Iterator[IntervalJob]:
+        for number in range(4):
+            taken.append(number)
+            part = frames[3 * number : 3 * number + 3]
+            yield IntervalJob(part, restyle(part[0]), restyle(part[2]))
+
+    results = propagate_all(jobs(), PropagationSettings(preset="fast", threads=2), flow=flow)
+    number, *_ = next(results)
+    assert number == 0
+    with flow.reached:
+        assert flow.reached.wait_for(lambda: 1 in flow.seen, 20)
+    assert set(taken) == {0, 1}
+    assert flow.seen == {0, 1}
+    expected = list(propagate_all(jobs(), PropagationSettings(preset="fast", threads=2), flow=exact))
+    assert not getattr(exact, "thread_safe", False)  # so that one was asked without threads
+    rest = [each[2] for each in results]
+    assert np.array_equal(rest, [each[2] for each in expected[1:]])
+
+
+def test_an_error_of_the_next_interval_comes_in_its_turn(gpu: StandIn) -> None:
+    frames, flow = clip("translation", 3, 48)
+
+    def jobs() -> Iterator[IntervalJob]:
+        yield IntervalJob(frames, restyle(frames[0]), restyle(frames[2]))
+        raise UserError("clip.mp4 has changed")
+
+    results = propagate_all(jobs(), PropagationSettings(preset="fast", threads=2), flow=Noting(flow, frames))
+    assert next(results)[:2] == (0, 1)
+    with pytest.raises(UserError, match="has changed"):
+        next(results)
+
+
+def test_an_interrupt_leaves_no_thread_with_work(gpu: StandIn) -> None:
+    frames, flow = clip("translation", 5, 48)
+    asked = iter([False] * 2)
+    results = propagate_all(
+        [IntervalJob(frames, restyle(frames[0]), restyle(frames[4]))] * 2,
+        PropagationSettings(preset="fast", threads=2),
+        flow=Noting(flow, frames),
+        cancelled=lambda: next(asked, True),
+    )
+    with pytest.raises(Interrupted):
+        list(results)
+    for thread in threading.enumerate():
+        if thread.name.startswith(("lookout", "one-ahead")):
+            thread.join(20)
+            assert not thread.is_alive()
 
 
 def test_nothing_stays_on_the_device_when_the_interval_ends_or_is_left(gpu: StandIn) -> None:
