@@ -17,6 +17,9 @@ from rerender.settings import Settings, schema, values_up_to
 METHOD_VERSION = 2
 """Part of each fingerprint: to be raised when the same settings give another picture than before."""
 
+PROPAGATION_VERSION = 2
+"""Part of the fingerprints of intervals alone: key frames are kept when only propagation gives another picture."""
+
 
 _RECORDED = ("attention", "attention_start", "attention_end", "attention_layers", "period_unit")
 
@@ -58,7 +61,7 @@ def interval_fingerprint(
 ) -> str:
     """Fingerprint of the propagated frames of one interval. ends: content hashes of its two key frames."""
     where = [list(interval.frames), list(interval.cuts)]
-    return digest([METHOD_VERSION, *_pixels(plan), where, list(ends), _own(settings, "propagate")])
+    return digest([METHOD_VERSION, PROPAGATION_VERSION, *_pixels(plan), where, list(ends), _own(settings, "propagate")])
 
 
 def output_fingerprint(plan: Plan, settings: Settings, parts: list[str]) -> str:

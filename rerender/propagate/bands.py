@@ -54,7 +54,7 @@ def synthesize_in_bands(
         band = _band(rows, height, style.shape[0], start)
         made = synthesize(
             style[band.source],
-            [Guide(guide.source[band.source], guide.target[band.target], guide.weight) for guide in guides],
+            [replace(guide, source=guide.source[band.source], target=guide.target[band.target]) for guide in guides],
             start=None if start is None else _lowered(start[band.target], -band.source.start),
             source_mask=None if source_mask is None else source_mask[band.source],
             target_mask=None if target_mask is None else target_mask[band.target],

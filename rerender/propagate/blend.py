@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rerender.propagate.arrays import Array, namespace
+from rerender.propagate.detail import missing_detail
 from rerender.propagate.follow import ramp
 from rerender.propagate.poisson import screened_poisson
 from rerender.propagate.settings import PropagationSettings
@@ -13,8 +14,6 @@ from rerender.propagate.sweep import Swept
 GAIN_L, GAIN_AB = 2.5, 0.5
 _GHOST_WINDOW = 9
 _GHOST_FROM, _GHOST_TO = 8.0, 20.0  # CIE Lab distance of the local means
-_DETAIL_WINDOW, _CONTRAST_WINDOW = 5, 15
-_MOST_CONTRAST = 2.0
 _USUAL_ERROR = 2000.0  # of a synthesis, below which differences of errors say nothing
 _ERROR_WINDOW = 11
 _UNVERIFIED, _UNSEEN = 0.4, 0.1  # credit of what was not followed, where its key shows it, and where it does not
@@ -56,12 +55,26 @@ def blend(
     if settings.ghost_check:
         weight = weight + _disagreement(a, b) * (xp.astype(weight >= 0.5, xp.float32) - weight)
     mixed = _mix(a, b, weight)
-    missing = lost_detail(a, b, mixed, weight) if settings.contrast else xp.zeros(mixed.shape, mixed.dtype)
+    missing = xp.zeros(mixed.shape, mixed.dtype)
+    if settings.contrast:
+        parts = ((forward.detail, backward.detail), (forward.trust, backward.trust))
+        missing = missing_detail(mixed, *(first + weight * (second - first) for first, second in parts))
     if settings.poisson:
         mixed = _gradient_blend(mixed + missing, a, b, weight, missing)
     else:
         mixed = mixed + missing
     return Blend(xp.from_lab(mixed), weight)
+
+
+def finish(swept: Swept, settings: PropagationSettings) -> Array:
+    """Return the picture of a frame that has one direction only, (H, W, 3) uint8, with the detail that it lacks."""
+    if not settings.contrast:
+        return swept.picture
+    xp = namespace(swept.picture)
+    lab = xp.to_lab(swept.picture)
+    missing = missing_detail(lab, swept.detail, swept.trust)
+    lacking = (missing != 0).any(2)
+    return xp.where(lacking[..., None], xp.from_lab(lab + missing), swept.picture)  # colours make no detour in vain
 
 
 def credit(swept: Swept) -> Array:
@@ -89,32 +102,8 @@ def carry_weight(weight: Array, flow: Array, holes: Array) -> Array:
     return xp.where(holes, 0.0, xp.warp(weight, flow))
 
 
-def lost_detail(a: Array, b: Array, mixed: Array, weight: Array) -> Array:
-    """What a mix lacks of the fine detail of its parts, (H, W, 3): to be added to it.
-
-    Averaging keeps what the parts have in common and takes contrast from the rest. The energy of details within
-    15×15 pixels tells how much, and they are amplified by up to 2 times. A local form of variance-preserving
-    blending (Heitz and Neyret, 2018), for parts that correlate.
-    """
-    xp = namespace(mixed)
-    wanted = _mix(_energy(_detail(a)), _energy(_detail(b)), weight)
-    detail = _detail(mixed)
-    return (xp.clip(wanted / xp.clip(_energy(detail), 0.1, None), 1, _MOST_CONTRAST) - 1) * detail
-
-
 def _mix(a: Array, b: Array, weight: Array) -> Array:
     return a + weight[..., None] * (b - a)
-
-
-def _detail(picture: Array) -> Array:
-    return picture - namespace(picture).blur(picture, _DETAIL_WINDOW)
-
-
-def _energy(detail: Array) -> Array:
-    """Root mean square around a pixel."""
-    xp = namespace(detail)
-    # Running sums leave a rest that may be negative.
-    return xp.sqrt(xp.clip(xp.blur(detail**2, _CONTRAST_WINDOW), 0, None))
 
 
 def _disagreement(a: Array, b: Array) -> Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rerender.propagate.arrays import Array, namespace
+from rerender.propagate.detail import detail_energy
 from rerender.propagate.guides import Input, pixel_grid
 
 _ALIKE, _UNLIKE = 0.7, 1.5  # mean difference of the inputs, in levels: from fully trusted to not at all …
@@ -25,18 +26,26 @@ _RIM = 1.5  # pixels over which trust falls towards the edge of an untrusted are
 
 @dataclass(frozen=True)
 class Key:
-    """A key frame: its input, its picture, (H, W, 3) uint8, and the least and largest values of 3×3 pixels of it."""
+    """A key frame.
+
+    Attributes:
+        input: its input.
+        picture: (H, W, 3) uint8.
+        least, largest: (H, W, 3) uint8, the least and largest values of 3×3 pixels of the picture.
+        detail: (H, W) float32, energy of the picture's fine detail.
+    """
 
     input: Input
     picture: Array
     least: Array
     largest: Array
+    detail: Array
 
     @classmethod
     def of(cls, frame: Array, picture: Array) -> Key:
-        """Prepare a key frame for `sample_picture`."""
+        """Prepare a key frame."""
         xp = namespace(picture)
-        return cls(Input.of(frame), picture, xp.erode(picture, 3), xp.dilate(picture, 3))
+        return cls(Input.of(frame), picture, xp.erode(picture, 3), xp.dilate(picture, 3), detail_energy(picture))
 
 
 def sample_picture(key: Key, places: Array) -> Array:

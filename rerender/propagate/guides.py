@@ -93,5 +93,6 @@ def frame_guides(
         still = namespace(to_key).zeros(to_key.shape, to_key.dtype)
         guides.append(Guide(position_picture(still), position_picture(to_key), settings.position_weight))
     if carried is not None:
-        guides.append(Guide(key_picture, carried, settings.temporal_weight))
+        # It was put together at quarters of a pixel already, and lags behind where outlines move.
+        guides.append(Guide(key_picture, carried, settings.temporal_weight, refines=False))
     return [guide for guide in guides if guide.weight > 0] or guides[:1]

@@ -15,7 +15,7 @@ from rerender.errors import Interrupted, UserError
 from rerender.motion.flow import DisFlow, FlowEstimator
 from rerender.propagate.arrays import Array
 from rerender.propagate.backend import Backend, make_backend, on_gpu
-from rerender.propagate.blend import Blend, blend, carry_weight
+from rerender.propagate.blend import Blend, blend, carry_weight, finish
 from rerender.propagate.lookout import MOST_THREADS, Lookout, one_ahead, usable_cores
 from rerender.propagate.motions import Motions
 from rerender.propagate.settings import PropagationSettings
@@ -161,7 +161,7 @@ class _Interval:
             else:
                 only = forward or backward
                 assert only is not None  # each offset has a side
-                yield offset, only.picture
+                yield offset, self.backend.run(finish, only, self.settings)
 
     def _both_sweeps(self) -> tuple[Iterator[Swept], dict[int, Swept]]:
         """The sweep from the first key, frame by frame, and all of that from the last one, by offset."""

@@ -77,7 +77,8 @@ class NumbaLevel:
         """Vote once more with patches at quarters of a pixel, where the guides say that the match lies there."""
         count, half = self.problem.style_channels, len(self.patch) // 2
         source, target = self.source.copy(), self.target.copy()
-        source[..., :count], target[..., :count] = 0, 0  # the picture itself was made from whole pixels
+        for channel in self.problem.unrefined:
+            source[..., channel], target[..., channel] = 0, 0
         quarters = np.zeros(self.nnf.shape, np.int8)
         fine = quarter_pixels(self.level, self.problem)
         picture = np.empty((*self.errors.shape, count), np.float32)

@@ -30,11 +30,13 @@ class Guide:
         source: (Hs, Ws) or (Hs, Ws, C), any real dtype, values on the 0–255 scale (clipped to it).
         target: (Ht, Wt) or (Ht, Wt, C), the same channels.
         weight: against the style's weight; it is divided by C.
+        refines: whether it also says where between the pixels a match lies.
     """
 
     source: Array
     target: Array
     weight: float
+    refines: bool = True
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class Problem:
         weighted: weigh the last vote by the errors.
         seed: of every random number.
         subpixel: let the last vote take its patches at quarters of a pixel.
+        unrefined: channels that do not say where between the pixels a match lies: the style's, which was made from
+            whole pixels, and those of guides that do not refine.
     """
 
     levels: tuple[Level, ...]
@@ -110,7 +114,8 @@ class Problem:
     effort: Effort
     weighted: bool
     seed: int
-    subpixel: bool = True
+    subpixel: bool
+    unrefined: tuple[int, ...]
 
     def unit(self, level: Level) -> int:
         """Penalty of one use, per shared pair of patch pixels: λ·S² / (patch⁴ · |target| / |source|)."""
@@ -166,7 +171,8 @@ def build_problem(
     sources = [_channels(style), *(_channels(guide.source) for guide in guides)]
     targets = [_channels(guide.target) for guide in guides]
     weights = [style_weight, *(guide.weight for guide in guides)]
-    scale, factors = scaling([s.shape[2] for s in sources], weights, patch)
+    counts = [s.shape[2] for s in sources]
+    scale, factors = scaling(counts, weights, patch)
     room = xp.zeros((*targets[0].shape[:2], sources[0].shape[2]), xp.float32)
     source, target = xp.concat(sources, 2), xp.concat([room, *targets], 2)
     source_allowed, target_wanted = _mask(source_mask, source), _mask(target_mask, target)
@@ -181,7 +187,14 @@ def build_problem(
     return Problem(
         levels=tuple(reversed(levels)), style_channels=sources[0].shape[2], factors=factors, scale=scale,
         patch=patch, uniformity=uniformity, effort=effort, weighted=weighted, subpixel=subpixel, seed=seed,
+        unrefined=_unrefined(counts, [False, *(guide.refines for guide in guides)]),
     )  # fmt: skip
+
+
+def _unrefined(counts: Sequence[int], refines: Sequence[bool]) -> tuple[int, ...]:
+    """Channels of the pictures that do not refine."""
+    each = [refining for count, refining in zip(counts, refines, strict=True) for _ in range(count)]
+    return tuple(channel for channel, refining in enumerate(each) if not refining)
 
 
 def scaling(counts: Sequence[int], weights: Sequence[float], patch: int) -> tuple[float, np.ndarray]:

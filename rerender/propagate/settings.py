@@ -32,7 +32,7 @@ class PropagationSettings:
         temporal: start each frame from the previous one (temporal guide and warped NNF).
         follow: take the key's picture itself along the flow where that can be verified (see `follow.py`).
         latch: never let the later key's share of a point fall along the flow.
-        contrast: give the mix of both directions back the detail that averaging takes.
+        contrast: give back the fine detail that sampling, votes and the mix of both directions take (see `detail.py`).
         poisson: solve a screened Poisson equation so that no seam shows between both directions.
         ghost_check: take the better direction, not the mix, where the two disagree strongly.
         seed: seed of the random search; the same seed gives the same bytes on the same backend.

@@ -24,12 +24,14 @@ class Swept:
         error: (H, W) float32, of the synthesis; 0 where none was needed.
         trust: (H, W) float32 in [0, 1]: share of the key's picture, followed along the flow; the rest is synthesised.
         seen: (H, W) float32 in [0, 1]: whether a pixel has been visible in all frames since the key.
+        detail: (H, W) float32, energy of fine detail at the places in the key that the picture comes from.
     """
 
     picture: Array
     error: Array
     trust: Array
     seen: Array
+    detail: Array
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,9 @@ def _at_key(frame: Array, picture: Array) -> tuple[Key, _State]:
     xp, (height, width) = namespace(frame), frame.shape[:2]
     nothing = xp.zeros((height, width), xp.float32)
     field = xp.astype(xp.constant(pixel_grid, height, width), xp.int32)
-    start = Swept(picture, nothing, nothing + 1, nothing + 1)
-    return Key.of(frame, picture), _State(start, field, xp.zeros((height, width, 2), xp.float32))
+    key = Key.of(frame, picture)
+    start = Swept(picture, nothing, nothing + 1, nothing + 1, key.detail)
+    return key, _State(start, field, xp.zeros((height, width, 2), xp.float32))
 
 
 def _advance(key: Key, state: _State, frame: Array, step: Step | None, means: _Means) -> _State:
@@ -128,7 +131,8 @@ def _start_anew(key: Key, here: Input, means: _Means) -> _State:
     made = means.backend.synthesize(key.picture, guides, None, None)
     nothing = xp.zeros(shape, xp.float32)
     to_key = made.nnf - xp.constant(pixel_grid, *shape)
-    return _State(Swept(made.picture, made.error, nothing, nothing), made.nnf, to_key)
+    detail = xp.sample(key.detail, made.nnf, "nearest")
+    return _State(Swept(made.picture, made.error, nothing, nothing, detail), made.nnf, to_key)
 
 
 def _go_on(key: Key, carried: _Carried, here: Input, means: _Means) -> _State:
@@ -136,8 +140,16 @@ def _go_on(key: Key, carried: _Carried, here: Input, means: _Means) -> _State:
     xp = namespace(here.frame)
     followed = _follow(key, carried, here, means.settings)
     picture, error, field = _fill_in(key, carried, followed, here, means)
-    result = Swept(xp.astype(xp.rint(picture), xp.uint8), error, followed.trust, carried.seen)
+    detail = _detail(key, carried, followed.trust, field)
+    result = Swept(xp.astype(xp.rint(picture), xp.uint8), error, followed.trust, carried.seen, detail)
     return _State(result, field, carried.to_key)
+
+
+def _detail(key: Key, carried: _Carried, trust: Array, field: Array) -> Array:
+    """Energy of the key's fine detail where the flow leads, and where the matches do, mixed by trust; (H, W)."""
+    xp = namespace(field)
+    followed, matched = (xp.sample(key.detail, places, "nearest") for places in (places_of(carried.to_key), field))
+    return matched + trust * (followed - matched)
 
 
 def _follow(key: Key, carried: _Carried, here: Input, settings: PropagationSettings) -> _Followed:

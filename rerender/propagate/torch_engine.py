@@ -174,10 +174,11 @@ class TorchLevel:
 
     def _quarters(self) -> torch.Tensor:
         """Vertices of the parabolas through the errors of the guides alone, (H, W, 2) in quarters of a pixel."""
-        half, count = self.patch // 2, self.problem.style_channels
+        half = self.patch // 2
         level = TorchLevel(self.problem, self.level, self.nnf, str(self.device))
         level.source = level.source.clone()  # it shares its memory with the problem's
-        level.source[..., :count] = 0  # as in the target, which has no style yet
+        for channel in self.problem.unrefined:
+            level.source[..., channel], level._target[..., channel] = 0, 0
         quarters = torch.zeros_like(self._nnf)
         ys, xs = torch.nonzero(torch.ones_like(self._errors), as_tuple=True)
         for y, x in zip(ys.split(_CHUNK), xs.split(_CHUNK), strict=True):

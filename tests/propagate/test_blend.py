@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 
-from rerender.propagate.blend import blend, carry_weight, credit, lost_detail, share
+from rerender.propagate.arrays import HOST
+from rerender.propagate.blend import blend, carry_weight, credit, finish, share
+from rerender.propagate.detail import detail_energy, missing_detail
 from rerender.propagate.settings import PropagationSettings
 from rerender.propagate.sweep import Swept
 
@@ -12,7 +17,7 @@ PLAIN = PropagationSettings(contrast=False, poisson=False, ghost_check=False)
 
 def side(picture: np.ndarray, error: float | np.ndarray, trust: float | np.ndarray = 0.0, seen: float = 1.0) -> Swept:
     maps = (np.broadcast_to(np.float32(v), picture.shape[:2]).astype(np.float32) for v in (error, trust, seen))
-    return Swept(picture, *maps)
+    return Swept(picture, *maps, detail_energy(picture))
 
 
 def noise(seed: int, low: int = 0, high: int = 256) -> np.ndarray:
@@ -82,14 +87,35 @@ def test_the_latch_follows_the_flow_and_lets_go_at_holes():
 
 
 def test_the_mix_gets_the_detail_back_that_averaging_took():
-    a, b = (np.random.default_rng(seed).normal(50, 9, (60, 60, 3)).astype(np.float32) for seed in (1, 2))
-    half = np.full((60, 60), 0.5, np.float32)
-    mixed = (a + b) / 2
-    restored = mixed + lost_detail(a, b, mixed, half)
-    assert mixed.std() < 0.75 * a.std()
-    assert abs(restored.std() - a.std()) < 0.05 * a.std()
-    assert np.allclose(restored.mean((0, 1)), mixed.mean((0, 1)), atol=0.3)
-    assert np.allclose(lost_detail(a, a, a, half), 0, atol=1e-3)
+    a, b = (np.random.default_rng(seed).integers(100, 156, (60, 60, 3), dtype=np.uint8) for seed in (1, 2))
+    mixed, restored = (
+        blend(side(a, 5, trust=1.0), side(b, 5, trust=1.0), 0.5, PropagationSettings(contrast=on)).picture
+        for on in (False, True)
+    )
+    assert mixed.std() < 0.8 * a.std()
+    assert abs(restored.std() - a.std()) < 0.08 * a.std()
+    assert np.allclose(restored.mean((0, 1)), mixed.mean((0, 1)), atol=1)
+
+
+def test_a_picture_gets_the_detail_back_that_its_key_has_and_no_more():
+    key = np.random.default_rng(1).integers(100, 156, (60, 60, 3), dtype=np.uint8)
+    soft = cv2.GaussianBlur(key, (0, 0), 0.5)
+    wanted, lab = detail_energy(key), HOST.to_lab(soft)
+    for trust, low, high in ((1.0, 0.9, 1.05), (0.0, 0.75, 0.95)):  # less is given back to what is synthesised
+        made = HOST.from_lab(lab + missing_detail(lab, wanted, np.full((60, 60), trust, np.float32)))
+        assert detail_energy(soft).mean() < 0.7 * wanted.mean()
+        assert low < detail_energy(made).mean() / wanted.mean() < high
+    assert not missing_detail(lab, detail_energy(soft) * 0.5, np.ones((60, 60), np.float32)).any()
+    nothing_left = np.zeros_like(lab)
+    assert not missing_detail(nothing_left, wanted, np.ones((60, 60), np.float32)).any()
+
+
+def test_a_single_direction_is_finished_too_and_what_lacks_nothing_is_not_touched():
+    key = noise(4, 100, 156)
+    assert np.array_equal(finish(side(key, 0, trust=1.0), PropagationSettings()), key)
+    soft = replace(side(cv2.GaussianBlur(key, (0, 0), 0.5), 0, trust=1.0), detail=detail_energy(key))
+    assert np.array_equal(finish(soft, PropagationSettings(contrast=False)), soft.picture)
+    assert finish(soft, PropagationSettings()).std() > 1.2 * soft.picture.std()
 
 
 @pytest.mark.parametrize("check", [True, False])

@@ -73,7 +73,7 @@ def _warped(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("kind", "look"), [("translation", "oil"), ("parallax", "watercolour")])
 def test_a_sequence_is_as_steady_as_its_keys_warped_along_the_true_flow(kind, look):
     figures = measure_sequence(kind, look, FAST, side=96, gap=6)
-    assert figures.inside < 1.1 * figures.truth_inside
+    assert figures.inside < 1.1 * max(figures.truth_inside, figures.look_inside)
     assert figures.joins < 1.15 * figures.inside
     assert figures.psnr > figures.truth_psnr
     assert figures.nearer_last == 1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -117,6 +119,21 @@ def test_a_target_moved_by_half_a_pixel_is_met_at_half_a_pixel():
         for on in (False, True)
     ]
     assert errors[1] < 0.5 * errors[0]
+
+
+def test_a_guide_that_does_not_refine_has_no_say_between_the_pixels():
+    smooth = cv2.GaussianBlur(np.random.default_rng(3).normal(128, 500, (48, 60)).astype(np.float32), (0, 0), 2.0)
+    image = smooth.clip(0, 255)
+    moved = cv2.warpAffine(
+        image, np.array([[1, 0, 0.5], [0, 1, 0.25]]), (60, 48), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    )
+    style, truth = np.rint(255 - image).astype(np.uint8), 255 - moved
+    right, still = Guide(image, moved, 6.0), Guide(image, image, 12.0)
+    errors = [
+        np.abs(run(style, right, replace(still, refines=refines), uniformity=0.0).picture - truth)[4:-4, 4:-4].mean()
+        for refines in (True, False)
+    ]
+    assert errors[1] < 0.6 * errors[0]
 
 
 def test_float_and_int16_guides_keep_more_than_8_bits():

@@ -15,8 +15,11 @@ from tests.propagate.clips import clip, restyle
 def levels(patch: int = 5, **options: object) -> tuple[NumbaLevel, TorchLevel]:
     rng = np.random.default_rng(0)
     style, source = rng.integers(0, 256, (2, 26, 30, 3), dtype=np.uint8)
-    guide = Guide(source, rng.integers(0, 256, (24, 40, 3), dtype=np.uint8), 6.0)
-    problem = build_problem(style, [guide], effort=EFFORTS["fast"], patch=patch, finest_only=1, **options)  # type: ignore[arg-type]
+    guides = [
+        Guide(source[..., :count], rng.integers(0, 256, (24, 40, count), dtype=np.uint8), 6.0, refines=count == 3)
+        for count in (3, 1)
+    ]
+    problem = build_problem(style, guides, effort=EFFORTS["fast"], patch=patch, finest_only=1, **options)  # type: ignore[arg-type]
     field = np.stack([rng.integers(4, 26, (24, 40)), rng.integers(4, 22, (24, 40))], -1).astype(np.int32)
     return NumbaLevel(problem, problem.levels[0], field, 1), TorchLevel(problem, problem.levels[0], field)
 

@@ -133,9 +133,10 @@ class CudaLevel:
 
     def _quarters(self) -> torch.Tensor:
         """Where between the pixels the guides match best, by a parabola on each axis: (H, W, 2) int32, -2 … 2."""
-        count, half = self.problem.style_channels, self.problem.patch // 2
+        half = self.problem.patch // 2
         source, target = self.source.clone(), self.target.clone()
-        source[..., :count], target[..., :count] = 0, 0  # the picture itself was made from whole pixels
+        for channel in self.problem.unrefined:
+            source[..., channel], target[..., channel] = 0, 0
         here = self._errors_beside(source, target, 0, 0)
         quarters = torch.zeros_like(self.nnf)
         for axis in range(2):

@@ -11,7 +11,8 @@ import torch
 
 from rerender.propagate.arrays import HOST, bring
 from rerender.propagate.arrays.device import operations_on
-from rerender.propagate.blend import blend, carry_weight, credit, lost_detail
+from rerender.propagate.blend import blend, carry_weight, credit, finish
+from rerender.propagate.detail import missing_detail
 from rerender.propagate.follow import Key, sample_picture, trust_in_flow
 from rerender.propagate.guides import Input, frame_guides, outline_picture, pixel_grid
 from rerender.propagate.holes import plan_filling
@@ -22,6 +23,13 @@ from tests.propagate.clips import clip, restyle
 from tests.propagate.test_poisson import solved_directly
 
 SHAPE = (48, 61)
+DEVICE = operations_on(torch.device("cpu"))
+
+
+@pytest.fixture
+def same_lab(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colours by the same formulas: OpenCV takes them from a table."""
+    monkeypatch.setattr(type(HOST), "to_lab", lambda _, rgb: DEVICE.to_lab(torch.from_numpy(rgb)).numpy())
 
 
 def numbers(*shape: int, seed: int = 0, most: float = 1.0) -> np.ndarray:
@@ -60,8 +68,8 @@ def difference(work: Any, *arguments: Any) -> float:
 
 
 def swept(seed: int) -> Swept:
-    return Swept(picture(seed), numbers(*SHAPE, seed=seed, most=4000), numbers(*SHAPE, seed=seed + 1),
-                 numbers(*SHAPE, seed=seed + 2))  # fmt: skip
+    maps = (numbers(*SHAPE, seed=seed + number, most=most) for number, most in enumerate((4000, 1, 1, 60)))
+    return Swept(picture(seed), *maps)
 
 
 def test_guides() -> None:
@@ -108,17 +116,22 @@ def test_credit_and_the_latch() -> None:
     assert difference(carry_weight, numbers(*SHAPE), soft(4, 5), soft(3, 1)[..., 0] > 0.5) < 1e-6
 
 
-def test_lost_detail() -> None:
-    a, b = (numbers(*SHAPE, 3, seed=seed, most=100) for seed in (0, 1))
-    assert difference(lost_detail, a, b, (a + b) / 2, numbers(*SHAPE)) < 1e-2  # the energy of what is nearly flat
+def test_missing_detail() -> None:
+    lab, wanted = numbers(*SHAPE, 3, most=100), numbers(*SHAPE, seed=1, most=60)
+    assert difference(missing_detail, lab, wanted, numbers(*SHAPE, seed=2)) < 1e-2
+
+
+def test_finishing(same_lab: None) -> None:
+    mine, theirs = (finish(*bring((swept(0), PropagationSettings()), place)) for place in (DEVICE, HOST))
+    levels = np.abs(mine.numpy().astype(int) - theirs)
+    assert levels.max() <= 1
+    assert (levels == 0).mean() > 0.99
 
 
 @pytest.mark.parametrize("latched", [None, numbers(*SHAPE, seed=9)])
-def test_blending(monkeypatch: pytest.MonkeyPatch, latched: np.ndarray | None) -> None:
-    device = operations_on(torch.device("cpu"))
-    monkeypatch.setattr(type(HOST), "to_lab", lambda _, rgb: device.to_lab(torch.from_numpy(rgb)).numpy())
+def test_blending(same_lab: None, latched: np.ndarray | None) -> None:
     arguments = (swept(0), swept(5), 0.4, PropagationSettings(), latched)
-    mine, theirs = blend(*bring(arguments, device)), blend(*arguments)
+    mine, theirs = blend(*bring(arguments, DEVICE)), blend(*arguments)
     assert away(mine.weight, theirs.weight) < 1e-3
     levels = np.abs(mine.picture.numpy().astype(int) - theirs.picture)
     assert levels.max() <= 1

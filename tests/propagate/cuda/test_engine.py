@@ -60,7 +60,7 @@ def example(
     style = picture(0, 31, 38, style_channels)
     guides = [
         Guide(picture(1, 31, 38, channels), picture(2, 36, 27, channels), 6.0),
-        Guide(picture(3, 31, 38, 1)[..., 0] / 2.0, picture(4, 36, 27, 1)[..., 0] / 2.0, 0.5),
+        Guide(picture(3, 31, 38, 1)[..., 0] / 2.0, picture(4, 36, 27, 1)[..., 0] / 2.0, 0.5, refines=False),
     ]
     return style[..., 0] if gray else style, guides, {"effort": EFFORT, "seed": 3, **options}
 
