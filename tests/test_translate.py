@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from rerender.diffusion.color import ColorAdaIN
 from rerender.errors import Interrupted, RerenderError, UserError
 from rerender.evaluate.scenes import scene
 from rerender.motion.warp import warp
@@ -295,6 +296,34 @@ def test_new_anchor_carries_the_colours_over(clip, truth):
     calls = sorted(matched)
     assert torch.equal(matched[calls[0]], free._anchor.estimates[calls[0]])
     assert not torch.equal(matched[calls[-1]], free._anchor.estimates[calls[-1]])
+
+
+def test_colours_that_only_the_previous_key_frame_shows_count_as_it_shows_them(clip, truth, monkeypatch):
+    """Left out of the statistics they would be adjusted anew in every key frame, until they glare."""
+    given = []
+
+    class Watched(ColorAdaIN):
+        def __init__(self, window, warped, mask):
+            given.append((warped, mask))
+            super().__init__(window, warped, mask)
+
+    monkeypatch.setattr(rendering_module, "ColorAdaIN", Watched)
+    translator = make(truth, **{**ALL_OFF, "color_adain": True})
+    render(translator, clip, [0, 5])
+    for passed in range(6, 11):
+        translator.follow(passed, clip.frames[passed])
+    previous, anchor = translator._links(*translator._references())
+    render(translator, clip, [10])
+    warped, mask = given[-1]
+    torch.testing.assert_close(mask, torch.maximum(previous.mask, anchor.mask))
+    only_previous = (anchor.mask == 0) & (previous.mask == 1)
+    both = anchor.mask == 1
+    assert only_previous.any()
+    assert both.any()
+    of_previous, of_anchor = previous.warped_estimates(), anchor.warped_estimates()
+    for call, x0 in warped.items():
+        assert torch.equal(x0[..., only_previous], of_previous[call][..., only_previous])
+        torch.testing.assert_close(x0[..., both], of_anchor[call][..., both])
 
 
 # Stop and go on

@@ -1,7 +1,9 @@
 """Colour-aware adaptive latent adjustment: AdaIN on x̂0 (paper, section 4.2), over what both frames show.
 
 Statistics of whole pictures shift the colours when the framing changes: a red coat that leaves the picture would make
-the rest redder. So mean and deviation are taken where the anchor is visible, in both pictures alike.
+the rest redder. So mean and deviation are taken where a reference is visible, in both pictures alike. What the anchor
+does not show counts as the previous key frame shows it: that is adjusted already, and an adjustment that did not know
+of it would be laid over it again in each key frame, until it glares.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from rerender.diffusion.window import Window
 from rerender.host import ModelCall, Sampling
 
 LEAST_SHARE = 0.05
-"""Visible share of the anchor below which its statistics say nothing; the colours are then left alone."""
+"""Visible share of the references below which their statistics say nothing; the colours are then left alone."""
 
 
 def weighted_statistics(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,11 +42,11 @@ def adain(x: torch.Tensor, reference: torch.Tensor, weight: torch.Tensor) -> tor
 
 
 class ColorAdaIN(Constraint):
-    """Gives x̂0 the colour statistics of the anchor's x̂0 of the same step.
+    """Gives x̂0 the colour statistics of the references' x̂0 of the same step.
 
     Args:
-        warped: the anchor's estimates warped onto this frame, by number of the model call, (1, 4, h, w).
-        mask: (h, w) visibility of the anchor.
+        warped: the references' estimates warped onto this frame, by number of the model call, (1, 4, h, w).
+        mask: (h, w) where a reference is visible.
     """
 
     def __init__(self, window: Window, warped: Mapping[int, torch.Tensor], mask: torch.Tensor) -> None:
@@ -52,7 +54,7 @@ class ColorAdaIN(Constraint):
         self.steps: frozenset[int] = frozenset()
 
     def begin(self, sampling: Sampling) -> None:
-        """Find the steps of the period; none if the anchor is hardly visible."""
+        """Find the steps of the period; none if the references are hardly visible."""
         visible = float(self.mask.mean()) >= LEAST_SHARE
         self.steps = self.window.steps(sampling) if visible else frozenset()
 

@@ -91,6 +91,17 @@ class Link:
         return {call: warp_latent(x0, flow, "nearest") for call, x0 in self.reference.estimates.items()}
 
 
+def joint_estimates(links: list[Link]) -> dict[int, torch.Tensor]:
+    """x̂0 of each model call as the references show it: the last link's where that is visible, else the first's."""
+    first, last = links[0].warped_estimates(), links[-1].warped_estimates()
+    return {call: torch.lerp(first[call], x0, links[-1].mask.to(x0)) for call, x0 in last.items()}
+
+
+def joint_cells(links: list[Link]) -> torch.Tensor:
+    """M of `joint_estimates`, (h, w) in [0, 1]: a cell counts as far as one reference shows it as a whole."""
+    return torch.maximum(links[0].mask, links[-1].mask)
+
+
 def hidden_in_all(links: list[Link]) -> np.ndarray:
     """(H, W) in [0, 1]: how far a pixel is hidden in every reference."""
     return np.minimum.reduce([link.correspondence.occlusion for link in links])

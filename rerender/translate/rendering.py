@@ -28,7 +28,18 @@ from rerender.motion.occlusion import latent_mask
 from rerender.motion.warp import warp
 from rerender.settings import Settings
 from rerender.translate.detail import fuse_detail
-from rerender.translate.frames import Cost, KeyFrame, Link, Reference, hidden_in_all, joint_mask, to_image, to_unit
+from rerender.translate.frames import (
+    Cost,
+    KeyFrame,
+    Link,
+    Reference,
+    hidden_in_all,
+    joint_cells,
+    joint_estimates,
+    joint_mask,
+    to_image,
+    to_unit,
+)
 from rerender.translate.target import CountedVae, FusionTarget
 from rerender.video.mask import composite
 
@@ -143,14 +154,13 @@ class Rendering:
             return last
         settings, anchor = self.settings, self.links[-1]
         constraints: list[Constraint] = []
-        warped = anchor.warped_estimates() if settings.shape_fusion or settings.color_adain else {}
         if settings.shape_fusion:
-            constraints.append(ShapeFusion(self._window("shape"), warped, anchor.mask))
+            constraints.append(ShapeFusion(self._window("shape"), anchor.warped_estimates(), anchor.mask))
         if self._fuses_pixels() and direct is not None:
             constraints.append(self._pixel_fusion(direct))
         if settings.color_adain:
-            weight = anchor.mask if self._style is None else anchor.mask * self._style
-            constraints.append(ColorAdaIN(self._window("color"), warped, weight))
+            weight = joint_cells(self.links) * (1.0 if self._style is None else self._style)
+            constraints.append(ColorAdaIN(self._window("color"), joint_estimates(self.links), weight))
         return [*constraints, *last]
 
     @cached_property
