@@ -27,11 +27,11 @@ from benchmarks.propagation_clips import CLIPS, measure_clip
 from benchmarks.propagation_memory import peak_bytes
 from benchmarks.propagation_pairs import Pair, psnr, warped_pair
 from benchmarks.propagation_sequences import CASES, measure_sequence
+from rerender.arrays import HOST, bring
 from rerender.evaluate.looks import apply_look
 from rerender.evaluate.scenes import scene
 from rerender.motion.flow import DisFlow
 from rerender.propagate import PropagationSettings, propagate_interval
-from rerender.propagate.arrays import HOST, bring
 from rerender.propagate.backend import make_backend
 from rerender.propagate.cuda import usable
 from rerender.propagate.poisson import screened_poisson

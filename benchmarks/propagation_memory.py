@@ -15,8 +15,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from rerender.arrays.device import operations_on
 from rerender.propagate import PropagationSettings, interval, propagate_interval
-from rerender.propagate.arrays.device import operations_on
 from rerender.propagate.backend import HostBackend
 from rerender.propagate.cuda.backend import CudaBackend
 from rerender.propagate.cuda.device import Device

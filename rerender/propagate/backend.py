@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from rerender.arrays import Array
 from rerender.errors import UserError
-from rerender.propagate.arrays import Array
 from rerender.propagate.cuda import NoGpuError, usable, why_not
 from rerender.propagate.problem import EFFORTS, Guide
 from rerender.propagate.settings import DeviceName, PropagationSettings

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rerender.propagate.arrays import Array, namespace
+from rerender.arrays import Array, namespace
 from rerender.propagate.problem import Guide
 from rerender.propagate.synthesis import Synthesis
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rerender.propagate.arrays import Array, namespace
+from rerender.arrays import Array, namespace
+from rerender.arrays.smoothstep import smoothstep
 from rerender.propagate.detail import missing_detail
-from rerender.propagate.follow import ramp
 from rerender.propagate.poisson import screened_poisson
 from rerender.propagate.settings import PropagationSettings
 from rerender.propagate.sweep import Swept
@@ -110,7 +110,7 @@ def _disagreement(a: Array, b: Array) -> Array:
     """0 … 1, how clearly the two directions show different things and not only other strokes; (H, W)."""
     xp = namespace(a)
     means = xp.blur(a - b, _GHOST_WINDOW)
-    return ramp(xp.sqrt((means**2).sum(2)), _GHOST_FROM, _GHOST_TO)
+    return smoothstep(xp.sqrt((means**2).sum(2)), _GHOST_FROM, _GHOST_TO)
 
 
 def _gradient_blend(mixed: Array, a: Array, b: Array, weight: Array, missing: Array) -> Array:

@@ -7,7 +7,7 @@ a flow or a field of matches without the loss that the detail itself suffers.
 
 from __future__ import annotations
 
-from rerender.propagate.arrays import Array, namespace
+from rerender.arrays import Array, namespace
 
 _FINE, _AROUND = 3, 15  # pixels: detail is what 3×3 means lack, its energy counts within 15×15
 _LEAST = 0.1  # energy, in Lab units, below which there is nothing to amplify

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rerender.propagate.arrays import Array, namespace
+from rerender.arrays import Array, namespace
+from rerender.arrays.smoothstep import smoothstep
+from rerender.outlines import same_outlines
 from rerender.propagate.detail import detail_energy
 from rerender.propagate.guides import Input, pixel_grid
 
@@ -17,8 +19,6 @@ _ALIKE, _UNLIKE = 0.7, 1.5  # mean difference of the inputs, in levels: from ful
 _NOISE_MOST = 4.0  # … above the noise of the clip, its median, of which this much is believed
 _WINDOW = 5
 _LENIENCE, _SHEAR = 4.0, (1.0, 4.0)
-_OUTLINES_ALIKE, _OUTLINES_UNLIKE = 30.0, 90.0  # difference of the outlines that a style may draw, of 255
-_OUTLINE_WINDOW = 3
 _REACH = 3
 _AROUND = 9
 _RIM = 1.5  # pixels over which trust falls towards the edge of an untrusted area
@@ -73,11 +73,11 @@ def trust_in_flow(key: Key, here: Input, places: Array, seen: Array, outlines: b
     difference = xp.blur(xp.abs(xp.sample(key.input.frame, places, "cubic") - here.frame).mean(2), _WINDOW)
     visible = (seen > 0.5) & _inside(places)
     noise = xp.median_of(difference, visible, _NOISE_MOST)
-    lenience = 1 + _LENIENCE * (1 - ramp(_shear(places), *_SHEAR))
-    trust = (1 - ramp(difference / lenience, _ALIKE + noise, _UNLIKE + 2 * noise)) * visible
+    lenience = 1 + _LENIENCE * (1 - smoothstep(_shear(places), *_SHEAR))
+    trust = (1 - smoothstep(difference / lenience, _ALIKE + noise, _UNLIKE + 2 * noise)) * visible
     if outlines:
         drawn = xp.abs(xp.sample(key.input.outlines, places, "cubic") - here.outlines)
-        trust = trust * (1 - ramp(xp.blur(drawn, _OUTLINE_WINDOW), _OUTLINES_ALIKE, _OUTLINES_UNLIKE))
+        trust = trust * same_outlines(drawn)
     return xp.minimum(trust, xp.gaussian(xp.erode(trust, _REACH), _RIM))
 
 
@@ -94,10 +94,3 @@ def _shear(places: Array) -> Array:
     still = places - xp.constant(pixel_grid, *places.shape[:2])
     spread = xp.dilate(still, _AROUND) - xp.erode(still, _AROUND)
     return xp.hypot(spread[..., 0], spread[..., 1])
-
-
-def ramp(values: Array, low: Array | float, high: Array | float) -> Array:
-    """0 below `low`, 1 above `high`, smooth between."""
-    xp = namespace(values)
-    t = xp.clip((values - low) / (high - low), 0, 1)
-    return xp.astype(t * t * (3 - 2 * t), xp.float32)

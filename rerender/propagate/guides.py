@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rerender.propagate.arrays import Array, namespace
+from rerender.arrays import Array, namespace
+from rerender.outlines import outline_picture
 from rerender.propagate.problem import Guide
 from rerender.propagate.settings import PropagationSettings
-
-_OUTLINE_SOFT, _OUTLINE_FULL = 1.6, 40.0  # sigma of the blur before steps are measured; levels of a full one
-_OUTLINE_WIDTH, _OUTLINE_RIM = 5, 1.5  # pixels that an edge is widened to, and sigma of its rim
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class Input:
     Attributes:
         frame: (H, W, 3) uint8.
         edges: (H, W, 3) float32, see `edge_picture`.
-        outlines: (H, W) float32, see `outline_picture`.
+        outlines: (H, W) float32, see `rerender.outlines.outline_picture`.
     """
 
     frame: Array
@@ -38,20 +36,6 @@ def edge_picture(frame: Array) -> Array:
     """Laplacian of a frame around 128: (H, W, 3) uint8 → (H, W, 3) float32 in 0–255."""
     xp = namespace(frame)
     return xp.clip(128 + xp.laplacian(frame), 0, 255)
-
-
-def outline_picture(frame: Array) -> Array:
-    """Where a style may draw an outline, (H, W, 3) uint8 → (H, W) float32 in 0–255, full at clear edges.
-
-    Styles draw outlines on both sides of an edge. Outside of the object a pixel has the colour and the motion of the
-    background; only what is near tells that it belongs to the outline.
-    """
-    xp = namespace(frame)
-    soft = xp.gaussian(xp.astype(frame, xp.float32), _OUTLINE_SOFT)
-    steps = xp.dilate(soft, 3) - xp.erode(soft, 3)
-    largest = xp.maximum(xp.maximum(steps[..., 0], steps[..., 1]), steps[..., 2])
-    edges = xp.clip(largest * (255 / _OUTLINE_FULL), 0, 255)
-    return xp.gaussian(xp.dilate(edges, _OUTLINE_WIDTH), _OUTLINE_RIM)
 
 
 def position_picture(flow: Array) -> Array:

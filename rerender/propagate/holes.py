@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from rerender.propagate.arrays import HOST, Array, namespace
+from rerender.arrays import HOST, Array, namespace
 
 _REACH = 2
 _WINDOW = [

@@ -11,9 +11,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from rerender.arrays import Array
 from rerender.errors import Interrupted, UserError
 from rerender.motion.flow import DisFlow, FlowEstimator
-from rerender.propagate.arrays import Array
 from rerender.propagate.backend import Backend, make_backend, on_gpu
 from rerender.propagate.blend import Blend, blend, carry_weight, finish
 from rerender.propagate.lookout import MOST_THREADS, Lookout, one_ahead, usable_cores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rerender.propagate.arrays import Array, namespace
+from rerender.arrays import Array, namespace
 
 
 def screened_poisson(values: Array, gradient_x: Array, gradient_y: Array, gain: float) -> Array:

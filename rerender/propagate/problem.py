@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from rerender.arrays import Array, namespace
 from rerender.errors import UserError
-from rerender.propagate.arrays import Array, namespace
 
 LANES = 16
 MAX_STYLE_CHANNELS = 4

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rerender.arrays import Array
 from rerender.motion.flow import FlowPair
 from rerender.motion.occlusion import hidden
-from rerender.propagate.arrays import Array
 from rerender.propagate.holes import Filling, plan_filling
 
 _PIXELS_ALIKE = 1.0  # flows that differ by this many pixels are half as trustworthy (see plan_filling)

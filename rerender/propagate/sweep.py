@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from rerender.propagate.arrays import Array, namespace
+from rerender.arrays import Array, namespace
 from rerender.propagate.backend import Backend
 from rerender.propagate.follow import Key, sample_picture, trust_in_flow
 from rerender.propagate.guides import Input, frame_guides, pixel_grid, places_of

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rerender.propagate.arrays import Array, namespace
+from rerender.arrays import Array, namespace
 from rerender.propagate.problem import EFFORTS, Effort, Guide, Level, Problem, build_problem, mix
 
 _log = logging.getLogger(__name__)

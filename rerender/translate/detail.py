@@ -24,10 +24,11 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from rerender.arrays.smoothstep import smoothstep
 from rerender.motion.flow import FloatArray
 from rerender.motion.warp import warp
 from rerender.translate.frames import Link
-from rerender.translate.gates import agreement, evenness, masked_smooth, smooth, smoothstep, usability, visibility
+from rerender.translate.gates import agreement, evenness, masked_smooth, smooth, usability, visibility
 
 BAND_SIGMA = 2.0
 """Pixels: what a Gaussian of this size leaves is the coarse band; flow at outlines is off by about as much."""

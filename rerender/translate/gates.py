@@ -75,12 +75,6 @@ def evenness(flow: FloatArray) -> FloatArray:
     return smooth(least, RIM_SIGMA)
 
 
-def smoothstep(values: FloatArray, low: float, high: float) -> FloatArray:
-    """0 up to `low`, 1 from `high` on, 3t² - 2t³ between."""
-    t = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
-    return np.asarray(t * t * (3 - 2 * t), np.float32)
-
-
 def smooth(values: np.ndarray, sigma: float) -> FloatArray:
     """Gaussian of `sigma` pixels, edges repeated; float32 (H, W) or (H, W, C)."""
     return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.float32)

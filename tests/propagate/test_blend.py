@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rerender.propagate.arrays import HOST
+from rerender.arrays import HOST
 from rerender.propagate.blend import blend, carry_weight, credit, finish, share
 from rerender.propagate.detail import detail_energy, missing_detail
 from rerender.propagate.settings import PropagationSettings

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
-from rerender.propagate.arrays import HOST, Array, bring, namespace
-from rerender.propagate.arrays.device import operations_on
+from rerender.arrays import HOST, Array, bring, namespace
+from rerender.arrays.device import operations_on
 from rerender.propagate.bands import LEAST_ROWS, synthesize_in_bands
 from rerender.propagate.cuda import engine
 from rerender.propagate.cuda.device import Device

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from rerender.propagate.arrays.device import operations_on
+from rerender.arrays.device import operations_on
 from rerender.propagate.cuda.device import Device
 from rerender.propagate.problem import LANES, Level, Problem, vector
 

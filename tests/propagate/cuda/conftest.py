@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from rerender.propagate.arrays import bring
-from rerender.propagate.arrays.device import operations_on
+from rerender.arrays import bring
+from rerender.arrays.device import operations_on
 from rerender.propagate.cuda import device as device_module
 from rerender.propagate.cuda import driver as driver_module
 from rerender.propagate.cuda.device import SOURCE, Device, load_kernels

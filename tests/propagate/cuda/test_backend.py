@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from rerender.arrays import HOST, bring
 from rerender.errors import UserError
 from rerender.propagate import backend as backend_module
 from rerender.propagate import cuda
-from rerender.propagate.arrays import HOST, bring
 from rerender.propagate.backend import Backend, HostBackend, make_backend
 from rerender.propagate.cuda import device as device_module
 from rerender.propagate.cuda import driver as driver_module

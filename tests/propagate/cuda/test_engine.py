@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from rerender.arrays import HOST, bring
 from rerender.propagate import synthesis
-from rerender.propagate.arrays import HOST, bring
 from rerender.propagate.cuda import engine
 from rerender.propagate.cuda.device import Device
 from rerender.propagate.cuda.level import CudaLevel

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from rerender.arrays import HOST, Operations, bring
+from rerender.arrays.device import operations_on
 from rerender.errors import Interrupted, UserError
 from rerender.propagate import IntervalJob, PropagationSettings, interval, propagate_all, propagate_interval
-from rerender.propagate.arrays import HOST, Operations, bring
-from rerender.propagate.arrays.device import operations_on
 from rerender.propagate.backend import HostBackend
 from rerender.propagate.cuda import engine
 from rerender.propagate.cuda.device import Device

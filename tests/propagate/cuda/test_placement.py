@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from rerender.arrays.device import operations_on
 from rerender.propagate import PropagationSettings, interval, propagate_interval
-from rerender.propagate.arrays.device import operations_on
 from rerender.propagate.backend import HostBackend
 from rerender.propagate.cuda.backend import CudaBackend
 from rerender.propagate.cuda.device import _POINTERS, SIGNATURES, Device

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from rerender.propagate.arrays.operations import Operations
+from rerender.arrays.operations import Operations
 
 
 def dct(xp: Operations, array: torch.Tensor, axis: int) -> torch.Tensor:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from rerender.propagate.arrays import HOST, bring, namespace
-from rerender.propagate.arrays.device import operations_on
+from rerender.arrays import HOST, bring, namespace
+from rerender.arrays.device import operations_on
 from rerender.propagate.guides import pixel_grid
 
 DEVICE = operations_on(torch.device("cpu"))

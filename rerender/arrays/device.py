@@ -14,10 +14,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from rerender.arrays import cosine, lab
+from rerender.arrays.operations import Array, Kernel, WarpMode
+from rerender.arrays.sampling import sample
 from rerender.motion.warp import warp_latent
-from rerender.propagate.arrays import cosine, lab
-from rerender.propagate.arrays.operations import Array, Kernel, WarpMode
-from rerender.propagate.arrays.sampling import sample
 
 Tensor = torch.Tensor
 

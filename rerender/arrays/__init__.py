@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rerender.propagate.arrays.host import HOST
-from rerender.propagate.arrays.operations import Array, Operations
+from rerender.arrays.host import HOST
+from rerender.arrays.operations import Array, Operations
 
 __all__ = ["HOST", "Array", "Operations", "bring", "namespace"]
 
@@ -28,7 +28,7 @@ def namespace(array: Array) -> Operations:
     """
     if isinstance(array, np.ndarray):
         return HOST
-    from rerender.propagate.arrays.device import operations_on
+    from rerender.arrays.device import operations_on
 
     return operations_on(array.device)
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from rerender.propagate.arrays import HOST, bring
-from rerender.propagate.arrays.device import operations_on
+from rerender.arrays import HOST, bring
+from rerender.arrays.device import operations_on
+from rerender.outlines import outline_picture
 from rerender.propagate.blend import blend, carry_weight, credit, finish
 from rerender.propagate.detail import missing_detail
 from rerender.propagate.follow import Key, sample_picture, trust_in_flow
-from rerender.propagate.guides import Input, frame_guides, outline_picture, pixel_grid
+from rerender.propagate.guides import Input, frame_guides, pixel_grid
 from rerender.propagate.holes import plan_filling
 from rerender.propagate.poisson import screened_poisson
 from rerender.propagate.settings import PropagationSettings

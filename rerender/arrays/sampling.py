@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from rerender.propagate.arrays.operations import Kernel, Operations
+from rerender.arrays.operations import Kernel, Operations
 
 _STEPS = 32
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import scipy.fft
 
+from rerender.arrays.operations import Array, Kernel, Operations, WarpMode
 from rerender.motion.warp import warp
-from rerender.propagate.arrays.operations import Array, Kernel, Operations, WarpMode
 
 _KERNELS: dict[Kernel, int] = {
     "lanczos": cv2.INTER_LANCZOS4,
