@@ -167,7 +167,7 @@ def match_light(warped: UInt8Array, current: UInt8Array, trusted: BoolArray) -> 
 
     One gain per channel and place: the ratio of the means over 41×41 of the trusted pixels, 0.5 to 2.
     """
-    weight = trusted.astype(np.float32)[..., None]
+    weight = np.repeat(trusted.astype(np.float32)[..., None], 3, axis=2)  # written out: much quicker to multiply by
     target, source = _mean(current * weight, 41), _mean(warped * weight, 41)
     gain = np.clip((target + 1) / (source + 1), 0.5, 2.0)
     return np.clip(np.rint(warped * gain), 0, 255).astype(np.uint8)

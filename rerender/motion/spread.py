@@ -7,6 +7,9 @@ It reaches across any flat area, which no window does, and stops at outlines.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 
 from rerender.motion.flow import FloatArray, UInt8Array
@@ -14,6 +17,9 @@ from rerender.motion.flow import FloatArray, UInt8Array
 _REACH = 60.0  # pixels of flat area at which the weight of a value is down to about 1/4
 _TOLERANCE = 30.0  # sum over the channels of the change in 8-bit levels that costs as much as the whole reach
 _ROUNDS = 2
+_DISTANCES = 1 + np.arange(3 * 255 + 1, dtype=np.float32) * np.float32(_REACH / _TOLERANCE)  # by change of colour
+
+Recursion = Callable[[FloatArray, UInt8Array, FloatArray], None]
 
 
 def spread(values: FloatArray, weight: FloatArray, picture: UInt8Array) -> FloatArray:
@@ -22,21 +28,36 @@ def spread(values: FloatArray, weight: FloatArray, picture: UInt8Array) -> Float
     weight: (H, W), above 0, how far each value counts. picture: uint8 RGB (H, W, 3), whose outlines nothing crosses.
     """
     lifted = np.dstack([values * weight[..., None], weight]).astype(np.float32)
-    colours = picture.astype(np.float32)
-    steps = [1 + np.abs(np.diff(colours, axis=axis)).sum(axis=2) * np.float32(_REACH / _TOLERANCE) for axis in (0, 1)]
+    across, down = _recursions()
+    picture = np.ascontiguousarray(picture)
     for number in range(_ROUNDS):
         reach = _REACH * np.sqrt(3) * 2 ** (_ROUNDS - 1 - number) / np.sqrt(4**_ROUNDS - 1)
-        down, across = (np.exp(each * np.float32(-np.sqrt(2) / reach))[..., None] for each in steps)
-        turned = np.ascontiguousarray(lifted.transpose(1, 0, 2))
-        _both_ways(turned, np.ascontiguousarray(across.transpose(1, 0, 2)))
-        lifted = np.ascontiguousarray(turned.transpose(1, 0, 2))
-        _both_ways(lifted, down)
+        shares = np.exp(_DISTANCES * np.float32(-np.sqrt(2) / reach))
+        across(lifted, picture, shares)
+        down(lifted, picture, shares)
     return np.asarray(lifted[..., :-1] / np.maximum(lifted[..., -1:], np.float32(1e-12)), np.float32)
 
 
-def _both_ways(rows: FloatArray, share: FloatArray) -> None:
-    """J[n] += a^d (J[n-1] - J[n]) from the first row to the last and back, in place; share (rows - 1, W, 1)."""
-    for n in range(1, len(rows)):
-        rows[n] += share[n - 1] * (rows[n - 1] - rows[n])
-    for n in range(len(rows) - 2, -1, -1):
-        rows[n] += share[n] * (rows[n + 1] - rows[n])
+@functools.cache
+def _recursions() -> tuple[Recursion, Recursion]:
+    """Along rows and along columns: numba's, or numpy's, which takes longer and holds the GIL."""
+    try:
+        from rerender.motion.recursion import across, down
+    except ImportError:
+        return _across, _down
+    return across, down
+
+
+def _across(values: FloatArray, picture: UInt8Array, shares: FloatArray) -> None:
+    turned = np.ascontiguousarray(values.transpose(1, 0, 2))
+    _down(turned, picture.transpose(1, 0, 2), shares)
+    values[:] = turned.transpose(1, 0, 2)
+
+
+def _down(values: FloatArray, picture: UInt8Array, shares: FloatArray) -> None:
+    """J[n] += a^d (J[n-1] - J[n]) from the first row to the last and back, in place."""
+    share = shares[np.abs(np.diff(picture.astype(np.int16), axis=0)).sum(axis=2)][..., None]
+    for n in range(1, len(values)):
+        values[n] += share[n - 1] * (values[n - 1] - values[n])
+    for n in range(len(values) - 2, -1, -1):
+        values[n] += share[n] * (values[n + 1] - values[n])

@@ -8,6 +8,8 @@ Nearest rounds half up on both axes: a displacement of 0.5 takes the next pixel,
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -124,6 +126,16 @@ def _grid(flow: FloatArray) -> tuple[IntArray, IntArray]:
 
 def _bilinear(image: NDArray[Any], flow: FloatArray, border: Border) -> NDArray[Any]:
     work = image if image.dtype == np.float64 else image.astype(np.float32, copy=False)
+    compiled = _compiled()
+    if compiled is not None and border == "edge" and work.dtype == flow.dtype == np.float32:
+        made = np.empty((*flow.shape[:2], *image.shape[2:]), np.float32)
+        channels = int(np.prod(image.shape[2:]))
+        compiled(
+            np.ascontiguousarray(work).reshape(*image.shape[:2], channels),
+            np.ascontiguousarray(flow),
+            made.reshape(*flow.shape[:2], channels),
+        )
+        return made
     xs, ys = _grid(flow)
     whole = np.floor(flow)
     fraction = (flow - whole).astype(work.dtype)
@@ -134,6 +146,16 @@ def _bilinear(image: NDArray[Any], flow: FloatArray, border: Border) -> NDArray[
     top = _lerp(_take(work, x, y, border), _take(work, x + 1, y, border), fx)
     bottom = _lerp(_take(work, x, y + 1, border), _take(work, x + 1, y + 1, border), fx)
     return _lerp(top, bottom, fy)
+
+
+@functools.cache
+def _compiled() -> Callable[[FloatArray, FloatArray, FloatArray], None] | None:
+    """The same in numba, where it is installed: the same bits, several times as fast, without the GIL."""
+    try:
+        from rerender.motion.sampling import bilinear
+    except ImportError:
+        return None
+    return bilinear
 
 
 def _bicubic(image: NDArray[Any], flow: FloatArray, border: Border) -> NDArray[Any]:

@@ -13,21 +13,11 @@ work on strips of rows; `numba_engine` hands the strips to a thread pool.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
+
+from rerender.compiled import jit
 
 NO_LIMIT = np.int32(2**31 - 1)
-
-
-def jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile with an on-disk cache (next to the file, else in the user's cache folder), else without."""
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # numba found no folder that it may write to
-        return njit(nogil=True)(function)
 
 
 @jit

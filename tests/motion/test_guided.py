@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import pickle
+import sys
 
 import cv2
 import numpy as np
 import pytest
 
 from rerender.evaluate.scenes import scene
+from rerender.motion import spread as module
 from rerender.motion.chain import FlowChain
 from rerender.motion.flow import DisFlow, bidirectional, flow_estimator
 from rerender.motion.guided import GuidedFlow
@@ -118,6 +120,22 @@ def test_costs_say_what_fits_and_neither_praise_nor_blame_what_is_outside():
     assert matcher.cost(right)[inner].max() < 1.0
     assert matcher.cost(wrong)[inner].mean() > 5.0
     np.testing.assert_allclose(matcher.cost(out), 0.4 * MOST, rtol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 1), (33, 47)])
+def test_compiled_recursions_have_numpys_bits(monkeypatch, size):
+    rng = np.random.default_rng(0)
+    canvas = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    values, weight = rng.normal(0, 5, (*size, 2)).astype(np.float32), rng.uniform(1e-5, 1, size).astype(np.float32)
+    made = spread(values, weight, canvas)
+    assert module._recursions() != (module._across, module._down)
+    monkeypatch.setitem(sys.modules, "rerender.motion.recursion", None)
+    module._recursions.cache_clear()
+    try:
+        assert module._recursions() == (module._across, module._down)
+        np.testing.assert_array_equal(spread(values, weight, canvas), made)
+    finally:
+        module._recursions.cache_clear()
 
 
 def test_what_is_spread_stops_at_outlines():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from rerender.motion import warp as module
 from rerender.motion.warp import (
     compose_flow,
     downscale_flow,
@@ -210,3 +212,29 @@ def test_bicubic_keeps_more_of_a_fine_texture():
     flow = np.tile(np.float32([0.5, 0.0]), (8, 64, 1))
     errors = {mode: np.abs(warp(image, flow, mode)[4, 8:-8] - truth).max() for mode in ("bilinear", "bicubic")}
     assert errors["bicubic"] < 0.65 * errors["bilinear"]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 1), (13, 21)])
+@pytest.mark.parametrize("form", [((), np.uint8), ((1,), np.float32), ((2,), np.float32), ((3,), np.uint8)])
+def test_compiled_sampling_has_numpys_bits(monkeypatch, size, form):
+    rng = np.random.default_rng(0)
+    (channels, dtype), flow = form, rng.normal(0, 6, (*size, 2)).astype(np.float32)
+    flow.flat[: flow.size // 3] = rng.integers(-4, 5, flow.size // 3)
+    flow[0, 0] = 1e12, -1e12
+    image = rng.integers(0, 256, (*size, *channels)).astype(dtype)
+    assert module._compiled() is not None
+    made = warp(image, flow)
+    monkeypatch.setattr(module, "_compiled", lambda: None)
+    expected = warp(image, np.clip(flow, -(2.0**30), 2.0**30))
+    assert made.dtype == expected.dtype
+    np.testing.assert_array_equal(made, expected)
+
+
+def test_without_numba_numpy_samples(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rerender.motion.sampling", None)
+    module._compiled.cache_clear()
+    try:
+        assert module._compiled() is None
+        assert warp(np.arange(4.0, dtype=np.float32)[None], np.ones((1, 4, 2), np.float32)).tolist() == [[1, 2, 3, 3]]
+    finally:
+        module._compiled.cache_clear()

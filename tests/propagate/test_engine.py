@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rerender.propagate import kernels
+from rerender import compiled
 from rerender.propagate.numba_engine import NumbaLevel
 from rerender.propagate.problem import EFFORTS, FORBIDDEN, Guide, Problem, build_problem
 
@@ -175,6 +175,6 @@ def test_kernels_compile_without_a_cache_where_no_folder_can_be_written(monkeypa
             raise RuntimeError("cannot cache function: no locator available")
         return lambda function: function
 
-    monkeypatch.setattr(kernels, "njit", compiler)
-    assert kernels.jit(abs) is abs
+    monkeypatch.setattr(compiled, "njit", compiler)
+    assert compiled.jit(abs) is abs
     assert options == [{"nogil": True, "cache": True}, {"nogil": True}]
