@@ -17,7 +17,7 @@ from rerender.settings import Settings, schema, values_up_to
 METHOD_VERSION = 3
 """Part of each fingerprint: to be raised when the same settings give another picture than before."""
 
-PROPAGATION_VERSION = 2
+PROPAGATION_VERSION = 3
 """Part of the fingerprints of intervals alone: key frames are kept when only propagation gives another picture."""
 
 

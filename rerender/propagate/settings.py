@@ -25,7 +25,7 @@ class PropagationSettings:
         preset: how much work a synthesis may cost: "fast", "default" or "quality".
         color_weight, position_weight, edge_weight, outline_weight, temporal_weight: weights of the guides against
             the style's weight of 1; each is divided by its guide's channel count. 0 leaves a guide out; without the
-            outlines' guide, outlines are also followed along the flow of what they lie on.
+            outlines' guide, outlines also move along the flow of what they lie on.
         uniformity: λ of the occupancy term, which keeps texture from repeating (0 turns it off).
         patch_size: side of a patch in pixels: 3, 5 or 7.
         weighted_vote: weigh the patches of the last vote by their errors instead of equally.

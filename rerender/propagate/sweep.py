@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from rerender.arrays import Array, namespace
+from rerender.propagate.attachment import shared_motion
 from rerender.propagate.backend import Backend
 from rerender.propagate.follow import Key, sample_picture, trust_in_flow
 from rerender.propagate.guides import Input, frame_guides, pixel_grid, places_of
@@ -43,12 +44,15 @@ class _Carried:
         picture: (H, W, 3) float32, the result.
         field: (H, W, 2) int32, the matches.
         seen: (H, W) float32 in [0, 1], whether a pixel has been visible since the key frame.
+        surface: (H, W, 3) float32: `to_key` and `seen` of what lies at a pixel; the others are those of what is drawn
+            there, which may belong to an object beside it.
     """
 
     to_key: Array
     picture: Array
     field: Array
     seen: Array
+    surface: Array
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,11 @@ class _Followed:
 
 @dataclass(frozen=True)
 class _State:
-    """The frame before: result, matches, and flow to the key frame."""
+    """The frame before: picture, matches, and of what lies at each pixel the flow to the key frame and visibility."""
 
     result: Swept
     field: Array
-    to_key: Array
+    surface: Array
 
 
 @dataclass(frozen=True)
@@ -114,14 +118,17 @@ def _at_key(frame: Array, picture: Array) -> tuple[Key, _State]:
     field = xp.astype(xp.constant(pixel_grid, height, width), xp.int32)
     key = Key.of(frame, picture)
     start = Swept(picture, nothing, nothing + 1, nothing + 1, key.detail)
-    return key, _State(start, field, xp.zeros((height, width, 2), xp.float32))
+    return key, _State(start, field, _surface(xp.zeros((height, width, 2), xp.float32), start.seen))
 
 
 def _advance(key: Key, state: _State, frame: Array, step: Step | None, means: _Means) -> _State:
     here = Input.of(frame)
     if step is None or not means.settings.temporal:
         return _start_anew(key, here, means)
-    return _go_on(key, _carry(state, step), here, means)
+    carried = _carry(state, step)
+    if means.settings.outline_weight > 0:
+        carried = _attach(key, here, carried, state, step)
+    return _go_on(key, carried, here, means)
 
 
 def _start_anew(key: Key, here: Input, means: _Means) -> _State:
@@ -132,7 +139,7 @@ def _start_anew(key: Key, here: Input, means: _Means) -> _State:
     nothing = xp.zeros(shape, xp.float32)
     to_key = made.nnf - xp.constant(pixel_grid, *shape)
     detail = xp.sample(key.detail, made.nnf, "nearest")
-    return _State(Swept(made.picture, made.error, nothing, nothing, detail), made.nnf, to_key)
+    return _State(Swept(made.picture, made.error, nothing, nothing, detail), made.nnf, _surface(to_key, nothing))
 
 
 def _go_on(key: Key, carried: _Carried, here: Input, means: _Means) -> _State:
@@ -142,7 +149,7 @@ def _go_on(key: Key, carried: _Carried, here: Input, means: _Means) -> _State:
     picture, error, field = _fill_in(key, carried, followed, here, means)
     detail = _detail(key, carried, followed.trust, field)
     result = Swept(xp.astype(xp.rint(picture), xp.uint8), error, followed.trust, carried.seen, detail)
-    return _State(result, field, carried.to_key)
+    return _State(result, field, carried.surface)
 
 
 def _detail(key: Key, carried: _Carried, trust: Array, field: Array) -> Array:
@@ -179,11 +186,27 @@ def _fill_in(
 
 def _carry(state: _State, step: Step) -> _Carried:
     xp, flow = namespace(step.flow), step.flow
-    to_key = flow + xp.warp(state.to_key, flow)
+    to_key = flow + xp.warp(xp.contiguous(state.surface[..., :2]), flow)
     picture = xp.warp(xp.astype(state.result.picture, xp.float32), flow)
     filled = step.filling.of(xp.concat([to_key, picture], 2))
     to_key, picture = xp.contiguous(filled[..., :2]), filled[..., 2:]
     guess = xp.astype(xp.rint(places_of(to_key)), xp.int32)
     field = xp.where(step.holes[..., None], guess, xp.warp(state.field, flow, mode="nearest"))
-    seen = xp.where(step.holes, 0.0, xp.warp(state.result.seen, flow))
-    return _Carried(to_key, picture, field, seen)
+    seen = xp.where(step.holes, 0.0, xp.warp(xp.contiguous(state.surface[..., 2]), flow))
+    return _Carried(to_key, picture, field, seen, _surface(to_key, seen))
+
+
+def _attach(key: Key, here: Input, carried: _Carried, state: _State, step: Step) -> _Carried:
+    """Carry along the motion of a neighbour what is drawn at a pixel and belongs to that neighbour."""
+    xp = namespace(step.flow)
+    holes = xp.astype(step.holes, xp.float32)[..., None]
+    motion, moved = shared_motion(key.input, here, xp.concat([carried.surface, step.flow, holes], 2))
+    to_key, flow = xp.contiguous(motion[..., :2]), xp.contiguous(motion[..., 3:5])
+    known = (moved & (motion[..., 5] < 0.5))[..., None]
+    picture = xp.where(known, xp.warp(xp.astype(state.result.picture, xp.float32), flow), carried.picture)
+    field = xp.where(known, xp.warp(state.field, flow, mode="nearest"), carried.field)
+    return _Carried(to_key, picture, field, motion[..., 2], carried.surface)
+
+
+def _surface(to_key: Array, seen: Array) -> Array:
+    return namespace(to_key).concat([to_key, seen[..., None]], 2)

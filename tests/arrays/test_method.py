@@ -12,6 +12,7 @@ import torch
 from rerender.arrays import HOST, bring
 from rerender.arrays.device import operations_on
 from rerender.outlines import outline_picture
+from rerender.propagate.attachment import shared_motion
 from rerender.propagate.blend import blend, carry_weight, credit, finish
 from rerender.propagate.detail import missing_detail
 from rerender.propagate.follow import Key, sample_picture, trust_in_flow
@@ -83,6 +84,16 @@ def test_guides() -> None:
 def test_outlines() -> None:
     assert difference(outline_picture, picture()) < 1e-3
     assert difference(outline_picture, clip("rotation", 2, 64)[0][0]) < 1e-3
+
+
+def test_shared_motion() -> None:
+    frames = clip("translation", 3, 64)[0]
+    key, here = (Input.of(frame) for frame in frames[::2])
+    motion = np.random.default_rng(0).integers(-3, 4, (8, 8, 5)).repeat(8, 0).repeat(8, 1).astype(np.float32)
+    there = bring((key, here, motion), DEVICE)
+    mine, theirs = shared_motion(*there), shared_motion(key, here, motion)
+    assert 0.05 < theirs[1].mean() < 0.95
+    assert (mine[1].numpy() == theirs[1]).mean() > 0.999  # near-ties may fall to either side
 
 
 @pytest.mark.parametrize("seen", [1.0, 0.0])
