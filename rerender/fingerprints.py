@@ -14,7 +14,7 @@ from rerender.files import digest
 from rerender.planning import Interval, Plan
 from rerender.settings import Settings, schema, values_up_to
 
-METHOD_VERSION = 3
+METHOD_VERSION = 4
 """Part of each fingerprint: to be raised when the same settings give another picture than before."""
 
 PROPAGATION_VERSION = 3

@@ -11,9 +11,10 @@ from rerender.evaluate.metrics import laplacian_variance
 from rerender.motion.flow import FlowPair
 from rerender.motion.occlusion import Correspondence, correspondence
 from rerender.motion.warp import downscale_flow
+from rerender.outlines import outline_picture
 from rerender.translate.detail import coarse_weight, fine_weight, fuse_detail, mix_bands, steady
 from rerender.translate.frames import Link, Reference
-from rerender.translate.gates import agreement, evenness, usability, visibility
+from rerender.translate.gates import agreement, evenness, inkless, usability, visibility
 
 RNG = np.random.default_rng(3)
 SIZE = (40, 48)
@@ -50,6 +51,16 @@ def link(
 
 def fuse(picture: np.ndarray, *links: Link, strength: float = 1.0, tolerance: float = 24.0) -> np.ndarray:
     return fuse_detail(picture, SOURCE, links, strength=strength, tolerance=tolerance)
+
+
+def without_outlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rerender.translate.detail.inkless", lambda *_: np.ones(SIZE, np.float32))
+
+
+@pytest.fixture
+def no_outlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if stripes had no outlines."""
+    without_outlines(monkeypatch)
 
 
 # Formula
@@ -153,7 +164,7 @@ def test_follows_the_flow():
 # What it leaves alone
 
 
-def test_hidden_areas_stay():
+def test_hidden_areas_stay(no_outlines):
     hidden = np.zeros(SIZE, bool)
     hidden[:, 24:] = True
     decoded = cv2.GaussianBlur(texture(), (0, 0), 2.0)
@@ -185,7 +196,7 @@ def test_what_changes_on_purpose_stays():
     assert np.array_equal(fused[:, :8], sharp[:, :8])
 
 
-def test_what_lies_behind_hidden_pixels_does_not_count_as_disagreement():
+def test_what_lies_behind_hidden_pixels_does_not_count_as_disagreement(no_outlines):
     sharp = texture()
     hidden = np.zeros(SIZE, bool)
     hidden[:, 24:] = True
@@ -195,6 +206,55 @@ def test_what_lies_behind_hidden_pixels_does_not_count_as_disagreement():
     decoded = cv2.GaussianBlur(sharp, (0, 0), 2.0)
     fused = fuse(decoded, link(wrong, hidden=hidden, source=OTHER))
     assert np.array_equal(fused[:, :20], sharp[:, :20])
+
+
+def with_object(x: int, ink: int | None = None) -> np.ndarray:
+    """A light square on grey, 2 pixels of ink around it."""
+    picture = np.full((*SIZE, 3), 120, np.uint8)
+    if ink is not None:
+        picture[12:26, x - 2 : x + 14] = ink
+    picture[14:24, x : x + 12] = 200
+    return picture
+
+
+def test_ink_does_not_stay_where_its_object_has_left(monkeypatch):
+    """Outside of the object flow and colours are those of the background, but the ink there was the object's."""
+    before, after, old, new = 6, 30, np.zeros(SIZE, bool), np.zeros(SIZE, bool)
+    old[14:24, before : before + 12] = new[14:24, after : after + 12] = True
+    flow = shift()
+    flow[new] = [before - after, 0]
+    reference = link(with_object(before, ink=60), flow, hidden=old, source=with_object(before))
+    outside = np.zeros(SIZE, bool)
+    outside[12:26, 4:20] = ~old[12:26, 4:20]
+    decoded = with_object(after, ink=60)
+
+    def darkest() -> float:
+        fused = fuse_detail(decoded, with_object(after), [reference], strength=1, tolerance=32)
+        return float(fused[outside].min())
+
+    assert darkest() > 110
+    without_outlines(monkeypatch)
+    assert darkest() < 80
+
+
+def test_ink_is_looked_for_where_an_outline_was_and_is_no_more():
+    gone = inkless(with_object(30), with_object(6), shift())
+    assert gone[12:26, 4:6].max() == 0
+    assert gone[12:26, 26:].min() == 1  # what has come is told by the pictures, not here
+    nearly = inkless(with_object(30), with_object(30), shift(1.5))
+    assert nearly.min() == 1  # the flow is off by a pixel or two
+
+
+def test_inkless_is_its_formula():
+    source, reference = np.repeat(np.kron(RNG.integers(0, 255, (2, 5, 6, 1)), np.ones((1, 8, 8, 1))), 3, 3)
+    here, there = (outline_picture(frame.astype(np.uint8)).astype(float) for frame in (source, reference))
+    grown = around(around(here, np.max), np.max)  # twice 3×3 is 5×5
+    apart = np.pad(np.maximum(there - grown, 0), 1, mode="reflect")
+    mean = sum(apart[y : y + 40, x : x + 48] for y in range(3) for x in range(3)) / 9
+    expected = around(around(1 - step(mean, 30, 90), np.min), np.min)
+    assert 0.1 < expected.mean() < 0.9
+    found = inkless(source.astype(np.uint8), reference.astype(np.uint8), shift())
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_fine_texture_does_not_follow_a_torn_flow():

@@ -8,13 +8,14 @@ ACM TOG 1983, blend by bands likewise):
 
     D_k    = D_{k-1} + s · (coarse · L + fine · (W_k - D_{k-1} - L))    k: previous key frame, then the anchor; D_0 = D
     L      = G_2(U · (W_k - D_{k-1})) / G_2(U)                          s: strength; G_2: Gaussian of 2 px
-    coarse = G_2(S(U · agreement; 0.1, 0.5))                            S: smoothstep
-    fine   = S(V · agreement · evenness; 0.2, 0.7)                      V, U, agreement, evenness: see `gates`
+    coarse = G_2(S(U · A; 0.1, 0.5))          A = agreement · inkless   S: smoothstep
+    fine   = S(V · A · evenness; 0.2, 0.7)    V, U, agreement, inkless, evenness: see `gates`
 
-Where the new picture differs on purpose, or the reference shows something else, D and W disagree, and D stays. Where
-the flow tears (at the outlines of what moves) or swirls (in flat areas), the warp is right to a few pixels: good enough
-for structure coarser than that, while fine texture would be cut off or wrinkled, and stays D's. Zones are wide where
-coarse bands are mixed and small where textures are, since the mean of two textures is a blur.
+Where the new picture differs on purpose, or the reference shows something else, D and W disagree, and D stays; so it
+does where the reference may hold ink of an outline that has moved on. Where the flow tears (at the outlines of what
+moves) or swirls (in flat areas), the warp is right to a few pixels: good enough for structure coarser than that, while
+fine texture would be cut off or wrinkled, and stays D's. Zones are wide where coarse bands are mixed and small where
+textures are, since the mean of two textures is a blur.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from rerender.arrays.smoothstep import smoothstep
 from rerender.motion.flow import FloatArray
 from rerender.motion.warp import warp
 from rerender.translate.frames import Link
-from rerender.translate.gates import agreement, evenness, masked_smooth, smooth, usability, visibility
+from rerender.translate.gates import agreement, evenness, inkless, masked_smooth, smooth, usability, visibility
 
 BAND_SIGMA = 2.0
 """Pixels: what a Gaussian of this size leaves is the coarse band; flow at outlines is off by about as much."""
@@ -55,9 +56,9 @@ def fuse_detail(
         flow = steady(link.correspondence.flow)
         warped = warped_levels(link.reference.picture, flow)
         usable = usability(source, link.reference.source, flow, link.correspondence.hidden)
-        agreed = agreement(decoded, warped, usable, tolerance)
-        coarse = coarse_weight(usable, agreed)
-        fine = fine_weight(visibility(link.correspondence.hidden), agreed, evenness(flow))
+        alike = agreement(decoded, warped, usable, tolerance) * inkless(source, link.reference.source, flow)
+        coarse = coarse_weight(usable, alike)
+        fine = fine_weight(visibility(link.correspondence.hidden), alike, evenness(flow))
         fused = mix_bands(fused, warped, usable, np.float32(strength) * coarse, np.float32(strength) * fine)
     return np.clip(np.rint(fused), 0, 255).astype(np.uint8)
 
@@ -74,14 +75,14 @@ def warped_levels(picture: np.ndarray, flow: FloatArray) -> FloatArray:
     return np.asarray(np.clip(warp(picture.astype(np.float32), flow, "bicubic"), 0, 255), np.float32)
 
 
-def coarse_weight(usable: FloatArray, agreed: FloatArray) -> FloatArray:
+def coarse_weight(usable: FloatArray, alike: FloatArray) -> FloatArray:
     """Weight of the coarse band, (H, W) in [0, 1], with edges as wide as the band's structure."""
-    return smooth(smoothstep(usable * agreed, 0.1, 0.5), BAND_SIGMA)
+    return smooth(smoothstep(usable * alike, 0.1, 0.5), BAND_SIGMA)
 
 
-def fine_weight(visible: FloatArray, agreed: FloatArray, even: FloatArray) -> FloatArray:
+def fine_weight(visible: FloatArray, alike: FloatArray, even: FloatArray) -> FloatArray:
     """Weight of the fine band, (H, W) in [0, 1]."""
-    return smoothstep(visible * agreed * even, 0.2, 0.7)
+    return smoothstep(visible * alike * even, 0.2, 0.7)
 
 
 def mix_bands(

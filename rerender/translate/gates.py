@@ -1,9 +1,13 @@
-"""How far a warped reference may be followed, pixel by pixel: visible, alike, agreeing, even. All (H, W) in [0, 1].
+"""How far a warped reference may be followed, pixel by pixel: visible, alike, agreeing, even, free of old ink.
+
+All are (H, W) in [0, 1]:
 
 V         = 1 - G_1.5(max3(hidden))                   G_s: Gaussian of s pixels, max3: largest of 3×3
 U         = max(V, V(outside) · exp(-(c / 8)²))       c = G_2(mean over channels |source - warped source|)
 agreement = exp(-(d / tolerance)²)                    d = max over channels |G_4(U·(W - D)) / G_4(U)|
 evenness  = G_1.5(min3(exp(-(|J - G_8(J)|)²)))        J: Jacobian of the flow, Frobenius norm
+inkless   = min5(1 - S(mean3(max(o_W - max5(o), 0)); 30, 90))   o, o_W: `outline_picture` of the source, and of the
+            reference's source, warped                               S: smoothstep; min5, max5: of 5×5 pixels
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import numpy as np
 from rerender.motion.flow import FloatArray, UInt8Array
 from rerender.motion.occlusion import BoolArray, match_light
 from rerender.motion.warp import valid_mask, warp
+from rerender.outlines import outline_picture, same_outlines
 
 CELL_SIGMA = 4.0
 """Pixels: the scale at which pictures must agree, half a latent cell."""
@@ -32,6 +37,10 @@ COLOUR_SIGMA = 2.0
 
 ALIKE = 8.0
 """Difference of the sources' colours in 8-bit levels at which their likeness is 1/e."""
+
+
+INK_AROUND = 5
+"""Pixels, two to each side: how far an outline may lie beside the flow, and its ink beside the outline."""
 
 
 def visibility(hidden: BoolArray) -> FloatArray:
@@ -73,6 +82,19 @@ def evenness(flow: FloatArray) -> FloatArray:
     even = np.exp(-((deviation / np.float32(UNEVEN)) ** 2))
     least = cv2.erode(even, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
     return smooth(least, RIM_SIGMA)
+
+
+def inkless(source: UInt8Array, reference: UInt8Array, flow: FloatArray) -> FloatArray:
+    """Where no outline has been that is gone, and could have left its ink, (H, W) in [0, 1].
+
+    Outside of its object an outline lies on background: the flow and the colours of the sources are the background's
+    there, and would lay old ink over it. The other way round, where an outline has come, the pictures disagree.
+
+    source, reference: as for `usability`.
+    """
+    around = np.ones((INK_AROUND, INK_AROUND), np.uint8)
+    gone = np.maximum(warp(outline_picture(reference), flow) - cv2.dilate(outline_picture(source), around), 0)
+    return np.asarray(cv2.erode(same_outlines(gone), around), np.float32)
 
 
 def smooth(values: np.ndarray, sigma: float) -> FloatArray:
