@@ -13,7 +13,6 @@ Result = TypeVar("Result")
 Item = TypeVar("Item")
 
 MOST_THREADS = 16
-_ROOM = 2  # results beyond one a thread that may wait for whoever asks: threads never idle, and memory stays bounded
 
 
 class Lookout:
@@ -29,7 +28,8 @@ class Lookout:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="lookout") if threads else None
         self.lock = threading.RLock()
         self._queue: deque[Callable[[], bool]] = deque()
-        self._room = threads + _ROOM
+        # Results that may wait for who asks. With fewer, threads idle during a sweep that needs no new flow.
+        self._room = 2 * threads + 1
 
     def announce(self, begin: Callable[[], bool]) -> None:
         """Queue what begins a piece of work, and says whether it did: it may be wanted no longer."""

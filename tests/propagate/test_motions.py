@@ -116,7 +116,7 @@ def test_threads_stay_within_the_room_and_in_order() -> None:
     motions.announce([(number + 1, number) for number in range(8)])
     for number in range(8):
         lookout.submit(bool).result()  # all that was begun before is done
-        begun = min(number + 3, 8)  # one thread, and two beyond it
+        begun = min(number + 3, 8)  # two for one thread, and one more
         assert sorted({min(pair) for pair in flow.pairs}) == list(range(min(begun + 1, 8)))
         assert sorted(motions._steps) == [(each + 1, each) for each in range(number, begun)]
         assert all(step.done() for step in motions._steps.values())
