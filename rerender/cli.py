@@ -22,7 +22,7 @@ from rerender.errors import Interrupted, RerenderError, UserError
 from rerender.files import storage_error
 from rerender.pipeline import RUN_STAGES, prepare, prepare_around, redo, run_stage
 from rerender.project import Project
-from rerender.settings import Settings, json_schema, make_settings, settings_table
+from rerender.settings import Settings, json_schema, make_settings, schema, settings_table
 from rerender.video.probe import probe
 from rerender.video.write import check_output
 
@@ -76,6 +76,8 @@ def _add_propagate(commands: Any) -> None:
     propagate.add_argument(
         "--keys", type=Path, required=True, metavar="DIR", help="pictures named by frame number, counted from 0"
     )
+    flows = [name for name in schema()["propagation_flow"].choices if name != "same"]
+    propagate.add_argument("--flow", choices=flows, help="optical flow estimator (the setting propagation_flow)")
     _add_common(propagate)
     propagate.set_defaults(function=_propagate)
 
@@ -182,7 +184,7 @@ def _propagate(options: argparse.Namespace, reporter: Reporter, cancelled: Calla
     probe_path(options.video)
     output, folder = _places(options)
     with Project(folder) as project:
-        settings = collect_settings(options, project, {})
+        settings = collect_settings(options, project, {"propagation_flow": options.flow} if options.flow else {})
         check_output(output, source=options.video, overwrite=options.overwrite or _is_own(project, output))
         run = prepare_around(project, options.video, options.keys, settings, emit=reporter.emit, cancelled=cancelled)
         run_stage(run, "propagate", output)
@@ -239,6 +241,8 @@ def collect_settings(options: argparse.Namespace, project: Project, named: dict[
         if not separator:
             raise UserError(f"--set {text!r} has no value.", hint="Write it as --set name=value.")
         values[name.strip()] = value
+    if options.command == "propagate" and "flow" in values:  # without key frames to render, nothing else has a flow
+        values.setdefault("propagation_flow", "same")
     if isinstance(values.get("mask"), str) and values["mask"].strip():
         values["mask"] = str(Path(values["mask"].strip()).expanduser().resolve())  # a later command may run elsewhere
     return make_settings({**values, **named}, base=project.settings)

@@ -12,7 +12,7 @@ from typing import Any
 
 from rerender.files import digest
 from rerender.planning import Interval, Plan
-from rerender.settings import Settings, schema, values_up_to
+from rerender.settings import Settings, flow_of_propagation, schema, values_up_to
 
 METHOD_VERSION = 4
 """Part of each fingerprint: to be raised when the same settings give another picture than before."""
@@ -61,7 +61,8 @@ def interval_fingerprint(
 ) -> str:
     """Fingerprint of the propagated frames of one interval. ends: content hashes of its two key frames."""
     where = [list(interval.frames), list(interval.cuts)]
-    return digest([METHOD_VERSION, PROPAGATION_VERSION, *_pixels(plan), where, list(ends), _own(settings, "propagate")])
+    own = {**_own(settings, "propagate"), "propagation_flow": flow_of_propagation(settings)}
+    return digest([METHOD_VERSION, PROPAGATION_VERSION, *_pixels(plan), where, list(ends), own])
 
 
 def output_fingerprint(plan: Plan, settings: Settings, parts: list[str]) -> str:
@@ -77,5 +78,4 @@ def _pixels(plan: Plan) -> list[Any]:
 
 
 def _own(settings: Settings, stage: str) -> dict[str, Any]:
-    own = {name: getattr(settings, name) for name, info in schema().items() if info.stage == stage}
-    return {**own, "flow": settings.flow}
+    return {name: getattr(settings, name) for name, info in schema().items() if info.stage == stage}

@@ -266,6 +266,11 @@ class PropagationSection(_Section):
     propagation_preset: Literal["fast", "default", "quality"] = _setting(
         "default", "propagate", "Speed against quality of the patch synthesis."
     )
+    propagation_flow: Literal["same", "dis", "dis_fast", "dis_guided"] = _setting(
+        "dis",
+        "propagate",
+        "Optical flow estimator between neighbouring frames; same is that of the key frames (flow).",
+    )
     guide_color: float = _setting(6.0, "propagate", "Weight of the source's colours as a guide.", ge=0.0, le=100.0)
     guide_position: float = _setting(2.0, "propagate", "Weight of the position carried by flow.", ge=0.0, le=100.0)
     guide_edge: float = _setting(0.5, "propagate", "Weight of the source's edges.", ge=0.0, le=100.0)
@@ -293,7 +298,7 @@ class OutputSettings(_Section):
     flow: str = _setting(
         "dis_guided",
         "keys",
-        "Optical flow estimator: dis_guided, or dis and dis_fast, which are quicker and less exact.",
+        "Optical flow estimator of the key frames: dis_guided, or dis and dis_fast, which are quicker and less exact.",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = _setting("auto", "runtime", "Where the computation runs.")
 
@@ -511,6 +516,11 @@ def _check_together(settings: Settings) -> None:
 def draw_seed(settings: Settings) -> Settings:
     """The same settings with seed -1 replaced by a random one."""
     return settings if settings.seed >= 0 else settings.copy(update={"seed": secrets.randbelow(2**32)})
+
+
+def flow_of_propagation(settings: Settings) -> str:
+    """The name of the estimator that propagation follows."""
+    return settings.flow if settings.propagation_flow == "same" else settings.propagation_flow
 
 
 def values_up_to(settings: Settings, stage: Stage) -> dict[str, Any]:

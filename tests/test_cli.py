@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from rerender.cli import main
 from rerender.files import read_picture, write_png
 from rerender.settings import schema
+from rerender.stages import propagation
 from rerender.video.probe import probe
 from rerender.video.write import open_writer
 
@@ -171,6 +172,30 @@ def test_propagation_of_given_key_frames(capsys: pytest.CaptureFixture[str], tmp
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [e["state"] for e in events if e["event"] == "stage"] == ["kept", "kept"]
     assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "followed"),
+    [
+        ([], "dis"),
+        (["--flow", "dis_fast"], "dis_fast"),
+        (["--set", "flow=dis_fast"], "dis_fast"),
+        (["--set", "propagation_flow=same"], "dis_guided"),
+        (["--set", "flow=dis_fast", "--set", "propagation_flow=dis"], "dis"),
+    ],
+)
+def test_propagation_alone_follows_the_flow_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[str], followed: str
+) -> None:
+    clip, names = write_clip(tmp_path / "a.mp4", frames=3), list[str]()
+    write_png(tmp_path / "keys" / "0.png", np.full((SIZE[1], SIZE[0], 3), 30, np.uint8))
+    known = propagation.flow_estimator
+    monkeypatch.setattr(propagation, "flow_estimator", lambda name: names.append(name) or known(name))
+    words = ["propagate", str(clip), "--keys", str(tmp_path / "keys"), "--output", str(tmp_path / "o.mp4")]
+    assert main([*words, *asked, "--set", "workers=1", "--set", "propagation_preset=fast"]) == 0
+    assert names == [followed]
+    assert main([*words, "--overwrite"]) == 0  # the project remembers it: nothing is made again
+    assert names == [followed]
 
 
 def test_a_truncated_key_frame_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -228,10 +228,11 @@ def test_a_run_goes_on_without_a_state_that_cannot_be_stored(
     assert sum("No space left" in note for note in run.notes) == 1
 
 
-def test_a_setting_of_the_propagation_leaves_the_key_frames(run: Run) -> None:
+@pytest.mark.parametrize("setting", [{"guide_color": 1.0}, {"propagation_flow": "dis_fast"}])
+def test_a_setting_of_the_propagation_leaves_the_key_frames(run: Run, setting: dict[str, object]) -> None:
     run()
     before = run.hashes
-    run(guide_color=1.0)
+    run(**setting)
     assert run.rendered == []
     assert run.propagated == ["0-3", "3-6"]
     assert {name: mark for name, mark in run.hashes.items() if int(name[:6]) in KEYS} == {

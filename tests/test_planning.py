@@ -157,7 +157,25 @@ def test_propagation_depends_on_the_content_of_its_key_frames_and_its_own_settin
         return interval_fingerprint(made, make_settings(values), first, ends)
 
     assert mark() == mark(prompt="ink", quality=30)
-    assert len({mark(), mark(("a", "c")), mark(propagation_preset="fast"), mark(flow="dis_fast")}) == 4
+    assert len({mark(), mark(("a", "c")), mark(propagation_preset="fast"), mark(propagation_flow="dis_fast")}) == 4
+
+
+def test_only_what_follows_a_flow_depends_on_it() -> None:
+    made = plan(30)
+
+    def mark(**values: object) -> str:
+        return interval_fingerprint(made, make_settings(values), made.intervals[0], ("a", "b"))
+
+    def keys(**values: object) -> dict[int, str]:
+        return key_fingerprints(made, make_settings(values), {"checkpoint": "a"}, lambda frame: 0)
+
+    assert keys(propagation_flow="dis_fast") == keys(propagation_flow="same") == keys()
+    assert keys(flow="dis_fast") != keys()
+    assert mark(flow="dis_fast", propagation_flow="dis") == mark(propagation_flow="dis")
+    assert mark(flow="dis_fast", propagation_flow="same") == mark(propagation_flow="dis_fast")
+    assert output_fingerprint(made, make_settings({"flow": "dis"}), ["a"]) == output_fingerprint(
+        made, make_settings({"flow": "dis_fast"}), ["a"]
+    )
 
 
 def test_the_file_depends_on_its_parts_and_its_own_settings() -> None:

@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerender.errors import UserError
+from rerender.motion.flow import flow_estimator_names
 from rerender.settings import (
     SECTIONS,
     Settings,
+    flow_of_propagation,
     json_schema,
     make_settings,
     schema,
@@ -95,3 +97,9 @@ def test_results_do_not_depend_on_where_they_are_made_or_on_how_frames_were_chos
     assert not {"device", "workers", "limit_frames", "key_interval", "start_frame"} & set(everything)
     assert "pixel_fusion" not in values_up_to(Settings(), "first")
     assert {"short_side", "steps"} <= set(values_up_to(Settings(), "first"))
+
+
+def test_propagation_may_follow_every_estimator_or_that_of_the_key_frames() -> None:
+    assert set(schema()["propagation_flow"].choices) == {"same", *flow_estimator_names()}
+    assert flow_of_propagation(make_settings({"flow": "dis_fast", "propagation_flow": "same"})) == "dis_fast"
+    assert flow_of_propagation(make_settings({"flow": "dis_fast", "propagation_flow": "dis"})) == "dis"

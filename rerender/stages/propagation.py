@@ -13,7 +13,7 @@ from rerender.files import write_png
 from rerender.motion.flow import flow_estimator
 from rerender.planning import Interval
 from rerender.propagate import IntervalJob, PropagationSettings, propagate_all
-from rerender.settings import Settings
+from rerender.settings import Settings, flow_of_propagation
 from rerender.stages.context import RunContext
 from rerender.video.read import FrameSource
 
@@ -59,7 +59,7 @@ def _write_frames(run: RunContext, source: FrameSource, todo: list[Interval], me
         _jobs(run, source, todo),
         propagation_settings(run.settings),
         workers=run.settings.workers or None,
-        flow=flow_estimator(run.settings.flow),
+        flow=flow_estimator(flow_of_propagation(run.settings)),
         cancelled=run.cancelled,
     )
     started = time.monotonic()
