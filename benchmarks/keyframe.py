@@ -1,11 +1,12 @@
 """What a key frame costs: U-Net and autoencoder calls, seconds, floating point operations, peak memory.
 
-``python -m benchmarks.keyframe [--full-size] [--checkpoint FILE] [--json FILE]``
+``python -m benchmarks.keyframe [--full-size] [--sizes 512x512 …] [--checkpoint FILE] [--json FILE]``
 
-Five ways are compared, the second and later key frames of a shot, at 20 steps and strength 0.74 (15 steps run):
+Ways that are compared, for the third and later key frames of a shot, at 20 steps and strength 0.74 (15 steps run):
 plain (img2img of each frame alone), attention (cross-frame attention alone), and everything switched on in
 two_pass (two full samplings and a checked encoding, as the reference implementation), shared (two samplings that share
-their first steps), one_pass (one sampling).
+their first steps), one_pass (one sampling). All of them but plain with every token of both references ("all tokens")
+and with a checkerboard of them (attention_tokens).
 
 The small model is run as it is. ``--full-size`` adds SD1.5's U-Net and autoencoder with random weights: on CUDA in
 fp16; on a CPU in fp32, each part twice, the quicker one in processor seconds. Both are multiplied by how often a
@@ -20,7 +21,7 @@ import platform
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,18 +49,22 @@ OFF = {
     "color_adain": False,
     "detail_fusion": False,
 }
-WAYS: dict[str, dict[str, Any]] = {
-    "plain": OFF,
+ATTENTION: dict[str, dict[str, Any]] = {
     "attention": {**OFF, "attention": True},
     "two_pass": {"passes": "two_pass", "fidelity_check": True},
     "shared": {"passes": "shared"},
     "one_pass": {"passes": "one_pass"},
 }
+WAYS: dict[str, dict[str, Any]] = {
+    "plain": OFF,
+    **{f"{way}, all tokens": {**settings, "attention_tokens": "all"} for way, settings in ATTENTION.items()},
+    **{f"{way}, checkerboard": {**settings, "attention_tokens": "checkerboard"} for way, settings in ATTENTION.items()},
+}
 FULL_SIZES = ((512, 512), (512, 640), (512, 768))
 KEYS = (0, 2, 4, 6)
 
 Parts = dict[str, float]
-"""Cost of one use of each part: a U-Net call with 0, 1 or 2 references ("unet", "unet_1", "unet_2"), …"""
+"""Cost of one use of each part: a U-Net call without references ("unet"), with two ("unet, all tokens"), …"""
 
 
 def main() -> None:
@@ -68,21 +73,24 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="small model to run (default: a tiny one with random weights)")
     parser.add_argument("--size", type=int, default=128, help="side of the small model's pictures")
     parser.add_argument("--full-size", action="store_true", help="also time SD1.5's U-Net and autoencoder")
+    parser.add_argument("--sizes", nargs="+", type=_size, default=FULL_SIZES, help="of SD1.5's pictures")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
     small = measure_small(arguments.checkpoint, arguments.size)
-    figures: dict[str, Any] = {"machine": machine(), "small": small, "operations": count_operations(small)}
+    figures: dict[str, Any] = {"machine": machine(), "small": small}
+    figures["operations"] = count_operations(small, arguments.sizes)
     show("Small model, one key frame", small, ("unet", "encode", "decode", "seconds", "ratio"))
     for size, rows in figures["operations"].items():
         show(f"SD1.5 at {size}, operations (counted)", rows, ("tera_flop", "ratio"))
     if arguments.full_size:
-        figures["full_size"] = time_full_size(small)
-        for size, rows in figures["full_size"].items():
-            show(f"SD1.5 at {size}, {figures['machine']['device']}", rows["ways"], ("seconds", "ratio"))
-            parts = ", ".join(f"{part} {seconds:.3g} s" for part, seconds in rows["parts"].items())
-            print(f"\nExtrapolated from one use of each part: {parts}.")
+        figures["full_size"] = time_full_size(small, arguments.sizes)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    return int(height), int(width)
 
 
 def machine() -> dict[str, str]:
@@ -141,7 +149,7 @@ def _counts(cost: Cost) -> dict[str, int]:
 
 def total(way: str, row: dict[str, Any], parts: Parts) -> float:
     """A key frame's cost, from how often each part is used and what one use costs."""
-    unet = parts["unet" if way == "plain" else "unet_2"]
+    unet = parts["unet" if way == "plain" else f"unet, {way.partition(', ')[2]}"]
     return row["unet"] * unet + row["encode"] * parts["encode"] + row["decode"] * parts["decode"]
 
 
@@ -184,10 +192,10 @@ class FullSize:
         """`measure` of each part at a picture size (height, width); two rows, as with guidance."""
         height, width = size[0] // 8, size[1] // 8
         latent, image = torch.zeros(1, 4, height, width, **self.like), torch.zeros(1, 3, *size, **self.like)
-        costs = {}
-        for references in (0, 1, 2):
-            with self._references(references):
-                costs[f"unet_{references}" if references else "unet"] = measure(lambda: self._step(latent))
+        costs = {"unet": measure(lambda: self._step(latent))}
+        for tokens in ("all tokens", "checkerboard"):
+            with self._two_references(height * width, tokens == "checkerboard"):
+                costs[f"unet, {tokens}"] = measure(lambda: self._step(latent))
         costs["encode"] = measure(lambda: self.vae.encode(image))
         costs["decode"] = measure(lambda: self.vae.decode(latent))
         return costs
@@ -197,14 +205,15 @@ class FullSize:
         return self.unet(torch.cat([latent, latent]), level, context=context)
 
     @contextmanager
-    def _references(self, count: int) -> Iterator[None]:
-        """As many tokens for keys and values as `count` reference frames have, copied from half precision."""
+    def _two_references(self, cells: int, checkerboard: bool) -> Iterator[None]:
+        """As many tokens for keys and values as two reference frames give, copied from half precision."""
 
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            context = torch.cat([args[0].half().to(args[0].dtype)] * count, 1)
+            finest = args[0].shape[1] == cells
+            context = torch.cat([args[0].half().to(args[0].dtype)] * (1 if checkerboard and finest else 2), 1)
             return with_context(args, kwargs, context)
 
-        layers = decoder_layers(self.unet) if count else []
+        layers = decoder_layers(self.unet)
         handles = [layer.module.register_forward_pre_hook(hook, with_kwargs=True) for layer in layers]
         try:
             yield
@@ -213,7 +222,7 @@ class FullSize:
                 handle.remove()
 
 
-def count_operations(small: dict[str, Any]) -> dict[str, Any]:
+def count_operations(small: dict[str, Any], sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """Floating point operations of a key frame at each size, in 10^12."""
     model = FullSize("meta")
 
@@ -222,18 +231,22 @@ def count_operations(small: dict[str, Any]) -> dict[str, Any]:
             run()
         return counter.get_total_flops() / 1e12
 
-    return {f"{h}x{w}": with_ratios("tera_flop", small, model.parts((h, w), count)) for h, w in FULL_SIZES}
+    return {f"{h}x{w}": with_ratios("tera_flop", small, model.parts((h, w), count)) for h, w in sizes}
 
 
-def time_full_size(small: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of a key frame at each size, from one use of each part."""
+def time_full_size(small: dict[str, Any], sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """Seconds of a key frame at each size, from one use of each part; each size is printed as soon as it is done."""
     cuda = torch.cuda.is_available()
     model = FullSize("cuda", torch.float16) if cuda else FullSize("cpu")
     results = {}
-    for size in FULL_SIZES:
+    for size in sizes:
         parts = model.parts(size, _seconds_cuda if cuda else _seconds_cpu)
         ways = with_ratios("seconds", small, parts)
-        results[f"{size[0]}x{size[1]}"] = {"parts": parts, "ways": ways}
+        name = f"{size[0]}x{size[1]}"
+        results[name] = {"parts": parts, "ways": ways}
+        show(f"SD1.5 at {name}, {machine()['device']}", ways, ("seconds", "ratio"))
+        uses = ", ".join(f"{part} {seconds:.3g} s" for part, seconds in parts.items())
+        print(f"\nExtrapolated from one use of each part: {uses}.", flush=True)
     return results
 
 

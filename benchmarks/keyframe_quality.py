@@ -25,13 +25,16 @@ from rerender.host import Host
 from rerender.hosts.standalone import load_host
 
 SWITCHES = ("attention", "shape_fusion", "pixel_fusion", "color_adain", "detail_fusion")
+TOKENS = ("all", "checkerboard")
 NONE: dict[str, Any] = dict.fromkeys(SWITCHES, False)
 PUBLISHED: dict[str, Any] = {"detail_fusion": False, "pixel_strength": 0.5, "pixel_end": 0.8, "fidelity_check": True}
 WAYS: dict[str, dict[str, Any]] = {
     "none": NONE,
     **{f"only {name}": {**NONE, name: True} for name in SWITCHES},
+    **{f"only attention, tokens: {which}": {**NONE, "attention": True, "attention_tokens": which} for which in TOKENS},
     **{f"without {name}": {name: False} for name in SWITCHES},
     "all": {},
+    **{f"all, tokens: {which}": {"attention_tokens": which} for which in TOKENS},
     "all, exact flow": {},
     "all, shared": {"passes": "shared"},
     "all, plain encoding": {"fidelity_encoding": False},

@@ -178,6 +178,12 @@ class AttentionSettings(_Section):
     attention_references: Literal["both", "anchor", "previous"] = _setting(
         "both", "keys", "Frames that keys and values come from."
     )
+    attention_tokens: Literal["all", "checkerboard"] = _setting(
+        "checkerboard",
+        "keys",
+        "What two references give as keys and values. all: every token, which is twice as many. checkerboard: in the "
+        "finest layers every other one each, which costs hardly more than plain img2img and needs less memory.",
+    )
     attention_own_tokens: bool = _setting(
         False, "keys", "Add the frame's own tokens to keys and values: more freedom, less consistency."
     )

@@ -226,7 +226,7 @@ def test_previous_advances_without_pixel_fusion(clip, truth):
 
 @pytest.mark.parametrize(("references", "slots"), [("both", 2), ("anchor", 1), ("previous", 2)])
 def test_bank_holds_what_is_referred_to(clip, truth, references, slots):
-    translator = make(truth, attention_references=references)
+    translator = make(truth, attention_references=references, attention_tokens="all")
     render(translator, clip, [0])
     one = translator.feature_bytes
     sizes = []
@@ -253,6 +253,32 @@ def test_features_are_renewed_every_n_key_frames(clip, truth):
         held.append({key: t.clone() for key, t in translator._previous.features.state_dict().items()})
     renewed = [any(not torch.equal(a[key], b[key]) for key in a) for a, b in itertools.pairwise(held)]
     assert renewed == [False, True, False, True]
+
+
+@pytest.mark.parametrize("references", ["both", "anchor", "previous"])
+def test_a_checkerboard_is_for_two_references(clip, truth, references):
+    """The key frame after the anchor has one reference, which gives all; so have all of them with other settings."""
+    settings = {**ALL_OFF, "attention": True, "attention_references": references}
+    found = []
+    for tokens in ("all", "checkerboard"):
+        translator = make(truth, **settings, attention_tokens=tokens)
+        estimates = [(render(translator, clip, [frame]), translator._previous.estimates)[1] for frame in (0, 4, 8)]
+        found.append([torch.cat([*each.values()]) for each in estimates])
+    assert [torch.equal(a, b) for a, b in zip(*found, strict=True)] == [True, True, references != "both"]
+
+
+def test_an_anchor_is_kept_whole_for_the_key_frame_after_it(clip, truth):
+    """So what is stored of it fits whichever tokens are wanted when the run goes on."""
+    options = {"reanchor_below": 0.85, "steps": 4}
+    whole, board = (make(truth, **options, attention_tokens=tokens) for tokens in ("all", "checkerboard"))
+    for translator in (whole, board):
+        render(translator, clip, [0, 4])
+        translator.restore(*translator.anchor_state())
+    shapes = [{key: t.shape for key, t in translator.anchor_state()[0].items()} for translator in (whole, board)]
+    assert shapes[0] == shapes[1]
+    other = make(truth, **options, attention_tokens="checkerboard")
+    other.restore(*whole.anchor_state())
+    assert all(same(render(other, clip, [4, 8, 10]), render(board, clip, [4, 8, 10])))
 
 
 def test_new_shot_forgets_everything(clip, truth):
@@ -335,7 +361,8 @@ def test_colours_that_only_the_previous_key_frame_shows_count_as_it_shows_them(c
         {},
         {"attention_update_every": 2},
         {"attention_references": "anchor"},
-        {"reanchor_below": 0.85},
+        {"attention_tokens": "checkerboard", "reanchor_below": 0.9},
+        {"attention_tokens": "all", "reanchor_below": 0.85},
         {"passes": "shared", "sampler": "euler_ancestral"},
     ],
 )
@@ -410,15 +437,25 @@ def test_memory_does_not_grow_with_the_number_of_key_frames(clip, truth):
     assert len(set(sizes[1:])) == 1
 
 
-def test_bound_of_the_bank_is_what_it_holds(clip, truth, monkeypatch):
+@pytest.mark.parametrize("reanchor_below", [0.0, 0.85, 1.0])
+@pytest.mark.parametrize("tokens", ["all", "checkerboard"])
+@pytest.mark.parametrize("references", ["both", "anchor", "previous"])
+def test_bound_of_the_bank_is_what_it_holds(clip, truth, monkeypatch, tokens, references, reanchor_below):
     bounds = []
     original = rendering_module.estimate_bytes
     monkeypatch.setattr(
         rendering_module, "estimate_bytes", lambda *a, **k: bounds.append(original(*a, **k)) or bounds[-1]
     )
-    translator = make(truth)
-    render(translator, clip, [0, 4, 8])
-    assert bounds == [translator.feature_bytes]
+    values = {"attention_tokens": tokens, "attention_references": references, "reanchor_below": reanchor_below}
+    translator = make(truth, steps=4, **values)
+    held = []
+    for frame in range(10):
+        render(translator, clip, [frame])
+        held.append(translator.feature_bytes)
+    assert len(bounds) == 1
+    assert max(held) <= bounds[0]
+    if reanchor_below < 1.0 or references == "anchor":  # else no key frame has a second reference
+        assert bounds[0] in held
 
 
 # Prompts and colours

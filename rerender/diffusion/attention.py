@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from rerender.diffusion.bank import FeatureSlot
+from rerender.diffusion.checkerboard import Checkerboard
 from rerender.diffusion.layers import AttentionLayer
 from rerender.diffusion.rows import RowCursor, follow_rows
 from rerender.errors import RerenderError
@@ -29,6 +30,8 @@ def cross_frame_attention(
     recorded_calls: Callable[[int], bool] = lambda call: True,
     steps: frozenset[int],
     own_tokens: bool = False,
+    checkerboard: bool = False,
+    record_all: bool = True,
     replayed: int = 0,
 ) -> Iterator[None]:
     """Hook the attention `layers` for the time of a `with` block.
@@ -40,6 +43,9 @@ def cross_frame_attention(
         recorded_calls: which model calls are recorded, among those in `steps`.
         steps: the steps in which anything happens.
         own_tokens: append the frame's own tokens to those of the references.
+        checkerboard: where there are two references, they give every other token each in the finest layers, the first
+            those of even cells, the second those of odd ones (`diffusion/checkerboard.py`).
+        record_all: whether all tokens are recorded, or in the finest layers only what a second reference gives.
         replayed: the first model calls, in which the U-Net's answers are given again without running it.
 
     Raises:
@@ -48,6 +54,8 @@ def cross_frame_attention(
     with follow_rows(sampling.denoiser, sampling.unet) as cursor:
         active = [call.step in steps for call in sampling.calls]
         hook = _AttentionHook(cursor, references, record, recorded_calls, active, own_tokens)
+        hook.given = Checkerboard(layers if checkerboard and len(references) == 2 else [])
+        hook.recorded = Checkerboard([] if record_all else layers)
         handles = [
             layer.module.register_forward_pre_hook(hook.for_layer(layer.number), with_kwargs=True) for layer in layers
         ]
@@ -75,6 +83,7 @@ class _AttentionHook:
     ) -> None:
         self.cursor, self.references, self.record = cursor, references, record
         self.recorded_calls, self.active, self.own_tokens = recorded_calls, active, own_tokens
+        self.given, self.recorded = Checkerboard([]), Checkerboard([])
         self.calls = 0
 
     def for_layer(self, layer: int) -> Callable[..., Any]:
@@ -98,18 +107,24 @@ class _AttentionHook:
         self.calls += 1
         context = self.gather(call, layer, base) if self.references else None
         if self.record is not None and self.recorded_calls(call):
-            self.record.store(call, layer, self.cursor.start, base)
+            kept = self.recorded.choose(layer, base.shape[1], self.cursor.size, 1, base.device)
+            self.record.store(call, layer, self.cursor.start, base if kept is None else base[:, kept])
         return None if context is None else with_context(args, kwargs, context)
 
     def gather(self, call: int, layer: int, base: torch.Tensor) -> torch.Tensor:
         """The references' tokens for the rows of `base`, a new tensor (rows, tokens, width)."""
         start = self.cursor.start
         counts = [reference.tokens(call, layer, start) for reference in self.references]
+        chosen = [
+            self.given.choose(layer, count, self.cursor.size, parity, base.device)
+            for parity, count in enumerate(counts)
+        ]
+        counts = [count if cells is None else len(cells) for count, cells in zip(counts, chosen, strict=True)]
         own = base.shape[1] if self.own_tokens else 0
         context = base.new_empty(base.shape[0], sum(counts) + own, base.shape[2])
         parts = context.split([*counts, own], dim=1)
-        for reference, part in zip(self.references, parts, strict=False):
-            reference.load(call, layer, start, part)
+        for reference, part, cells in zip(self.references, parts, chosen, strict=False):
+            reference.load(call, layer, start, part, cells)
         if own:
             parts[-1].copy_(base)
         return context

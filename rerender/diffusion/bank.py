@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import psutil
 import torch
 
+from rerender.diffusion.checkerboard import has_checkerboard
 from rerender.diffusion.layers import AttentionLayer
 from rerender.errors import RerenderError, UserError
 
@@ -27,17 +28,28 @@ class Key(NamedTuple):
 
 
 def estimate_bytes(
-    layers: Iterable[AttentionLayer], latent_size: tuple[int, int], *, calls: int, rows: int = 2, references: int = 2
+    layers: Iterable[AttentionLayer],
+    latent_size: tuple[int, int],
+    *,
+    calls: int,
+    rows: int = 2,
+    references: int = 2,
+    checkerboard: bool = False,
 ) -> int:
-    """Upper bound of what a bank holds: 2 bytes · calls · rows · references · Σ tokens · width.
+    """Upper bound of what a bank holds: 2 bytes · calls · rows · Σ over references and layers of tokens · width.
 
     Args:
         latent_size: (height, width) in cells.
         calls: model calls in which attention reaches across frames.
         rows: rows a model call has (2 with guidance).
+        checkerboard: of every reference but the first only half of the tokens is kept in the finest layers.
     """
-    values = sum(layer.tokens(*latent_size) * layer.width for layer in layers)
-    return 2 * calls * rows * references * values
+    values = 0
+    for layer in layers:
+        tokens = layer.tokens(*latent_size)
+        later = tokens // 2 if checkerboard and has_checkerboard(layer) else tokens
+        values += layer.width * (tokens + (references - 1) * later)
+    return 2 * calls * rows * values
 
 
 def choose_location(wanted: Literal["auto", "device", "host"], size: int, device: torch.device) -> Location:
@@ -58,8 +70,8 @@ def choose_location(wanted: Literal["auto", "device", "host"], size: int, device
         raise UserError(
             f"The features of the reference frames need {size / 2**30:.1f} GB of memory, "
             f"{available / 2**30:.1f} GB are free.",
-            hint="Half of it: attention_references=anchor or previous. Less: fewer steps, a smaller picture, "
-            "attention_end below 1, attention_layers=loose. Or close other programs.",
+            hint="Half of it or nearly: attention_references=anchor. Less: attention_tokens=checkerboard, fewer steps, "
+            "a smaller picture, attention_end below 1, attention_layers=loose. Or close other programs.",
         )
     return "host" if device.type == "cuda" else "device"
 
@@ -100,14 +112,20 @@ class FeatureSlot:
                 held = self._features[key] = self._empty(row.shape)
             held.copy_(row, non_blocking=self.on_host)
 
-    def load(self, call: int, layer: int, first_row: int, into: torch.Tensor) -> None:
+    def load(
+        self, call: int, layer: int, first_row: int, into: torch.Tensor, cells: torch.Tensor | None = None
+    ) -> None:
         """Write the features of into.shape[0] rows from `first_row` on into `into` (rows, tokens, width).
+
+        Args:
+            cells: numbers of the tokens to take; None is all.
 
         Raises:
             RerenderError: they were never stored, or for another picture size.
         """
         for offset, row in enumerate(into):
-            row.copy_(self._get(Key(call, layer, first_row + offset)))
+            held = self._get(Key(call, layer, first_row + offset))
+            row.copy_(held if cells is None else held.index_select(0, cells.to(held.device)))
 
     def tokens(self, call: int, layer: int, row: int) -> int:
         """Number of tokens stored under a key.

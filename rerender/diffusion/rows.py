@@ -41,12 +41,14 @@ class RowCursor(CallCounter):
     Attributes:
         start: first row.
         rows: how many; 0 outside a U-Net call.
+        size: (height, width) of the latent that the U-Net got last.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.start = 0
         self.rows = 0
+        self.size = (0, 0)
 
     def advance(self, *_: Any) -> None:
         """Pre-hook of the denoiser: its batch begins anew."""
@@ -55,7 +57,8 @@ class RowCursor(CallCounter):
 
     def enter(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Pre-hook of the U-Net, whose first argument is the batch."""
-        self.rows = int((args[0] if args else kwargs["x"]).shape[0])
+        batch = args[0] if args else kwargs["x"]
+        self.rows, self.size = int(batch.shape[0]), (int(batch.shape[-2]), int(batch.shape[-1]))
 
     def leave(self, *_: Any) -> None:
         """Hook of the U-Net."""

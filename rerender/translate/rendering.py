@@ -17,7 +17,7 @@ from rerender.diffusion.edits import Constraint, Estimates, edits
 from rerender.diffusion.freeu import FreeU, free_u
 from rerender.diffusion.keep import KeepSource
 from rerender.diffusion.lab import match_histograms
-from rerender.diffusion.layers import decoder_layers
+from rerender.diffusion.layers import AttentionLayer, decoder_layers
 from rerender.diffusion.pixel import PixelFusion
 from rerender.diffusion.replay import UNetTape, record_unet, replay_unet
 from rerender.diffusion.shape import ShapeFusion
@@ -53,6 +53,7 @@ class Rendering:
     Args:
         links: previous and anchor, or the anchor alone, or nothing for the first frame of a shot.
         record: gets the attention inputs; None keeps none.
+        is_anchor: whether the frame is to be an anchor, whose attention inputs are kept whole.
         mask: float32 (H, W) in [0, 1], 1 where the style goes; elsewhere the source stays. None is everywhere.
     """
 
@@ -65,8 +66,10 @@ class Rendering:
         links: list[Link],
         record: FeatureSlot | None,
         mask: np.ndarray | None = None,
+        *,
+        is_anchor: bool = False,
     ) -> None:
-        self.mask = mask
+        self.mask, self.is_anchor = mask, is_anchor
         self.host, self.settings, self.index, self.request = host, settings, index, request
         self.links, self.record = links, record
         self.cost = Cost()
@@ -267,7 +270,7 @@ class Rendering:
         steps = window.steps(sampling) if settings.attention else frozenset()
         layers = decoder_layers(sampling.unet, settings.attention_layers) if settings.attention else []
         if not self.links and self.record is not None and settings.attention:
-            self._settle(self.record, estimate_bytes(layers, self._latent_size(), calls=_calls_in(sampling, steps)))
+            self._settle(self.record, self._bound(layers, _calls_in(sampling, steps)))
         return cross_frame_attention(
             sampling,
             layers,
@@ -276,7 +279,20 @@ class Rendering:
             recorded_calls=recorded,
             steps=steps,
             own_tokens=settings.attention_own_tokens,
+            checkerboard=self._halves_tokens(),
+            record_all=self.is_anchor or not self._halves_tokens(),
             replayed=replayed,
+        )
+
+    def _halves_tokens(self) -> bool:
+        """Whether two references share the tokens of the finest layers. One alone always gives all of them."""
+        return self.settings.attention_tokens == "checkerboard" and self.settings.attention_references == "both"
+
+    def _bound(self, layers: Sequence[AttentionLayer], calls: int) -> int:
+        """Bytes that the bank of the shot takes at most, in `calls` model calls."""
+        references = 1 if self.settings.attention_references == "anchor" else 2
+        return estimate_bytes(
+            layers, self._latent_size(), calls=calls, references=references, checkerboard=self._halves_tokens()
         )
 
     def _settle(self, slot: FeatureSlot, bound: int) -> None:

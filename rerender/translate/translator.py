@@ -127,7 +127,8 @@ class Translator:
         """
         self.new_shot()
         started = time.perf_counter()
-        rendering = self._rendering(index, picture, mask, seed_offset, [], record=FeatureSlot(self.host.device))
+        record = FeatureSlot(self.host.device)
+        rendering = self._rendering(index, picture, mask, seed_offset, [], record, is_anchor=True)
         self._tracks.begin(index, picture)
         self._run(rendering, on_step, cancelled, upcoming)
         self._anchor = self._previous = rendering.as_reference()
@@ -161,7 +162,7 @@ class Translator:
         visible = {"previous": links[0].correspondence.visible_share, "anchor": links[-1].correspondence.visible_share}
         is_anchor = visible["anchor"] < self.settings.reanchor_below
         record = self._slot_to_record(is_anchor)
-        rendering = self._rendering(index, picture, mask, seed_offset, links, record=record)
+        rendering = self._rendering(index, picture, mask, seed_offset, links, record, is_anchor=is_anchor)
         rendering.cost.flow_seconds = seconds
         self._torn = True  # features of the previous frame are replaced one by one
         self._tracks.keep(*(() if is_anchor else (anchor.index,)))
@@ -282,9 +283,11 @@ class Translator:
         seed_offset: int,
         links: list[Link],
         record: FeatureSlot | None,
+        *,
+        is_anchor: bool,
     ) -> Rendering:
         request = request_for(self.settings, index, picture, seed_offset)
-        return Rendering(self.host, self.settings, index, request, links, record, mask)
+        return Rendering(self.host, self.settings, index, request, links, record, mask, is_anchor=is_anchor)
 
     def _run(
         self, rendering: Rendering, on_step: OnStep | None, cancelled: Cancelled | None, upcoming: Upcoming | None
@@ -307,12 +310,17 @@ class Translator:
         self._tracks.prepare()
 
     def _slot_to_record(self, is_anchor: bool) -> FeatureSlot | None:
-        """Where the features of the next key frame go: in place of the previous one's, never over the anchor's."""
+        """Where the features of the next key frame go: in place of the previous one's, a new anchor's in the old one's.
+
+        So the bank never exceeds its bound: an anchor's features may be larger than those of others.
+        """
         settings = self.settings
         wanted = settings.attention_references != "anchor" and self._keys % settings.attention_update_every == 0
         if not settings.attention or not (wanted or is_anchor):
             return None
         anchor, previous = self._references()
+        if is_anchor:
+            return anchor.features
         if previous.features is not anchor.features:
             return previous.features
         if self._spare is None:
@@ -320,7 +328,7 @@ class Translator:
         return self._spare
 
     def _advance(self, reference: Reference, is_anchor: bool) -> None:
-        anchor, previous = self._references()
+        _, previous = self._references()
         recorded = reference.features
         if recorded is self._spare:
             self._spare = None
@@ -328,8 +336,8 @@ class Translator:
             reference.features = previous.features
         self._keys += 1
         if is_anchor:
-            if anchor.features is not reference.features:
-                self._spare = anchor.features
+            if previous.features is not reference.features:
+                self._spare = previous.features
             self._anchor, self._keys_at_anchor = reference, self._keys
         self._previous = reference
 
