@@ -179,10 +179,10 @@ class AttentionSettings(_Section):
         "both", "keys", "Frames that keys and values come from."
     )
     attention_tokens: Literal["all", "checkerboard"] = _setting(
-        "checkerboard",
+        "all",
         "keys",
         "What two references give as keys and values. all: every token, which is twice as many. checkerboard: in the "
-        "finest layers every other one each, which costs hardly more than plain img2img and needs less memory.",
+        "finest layers every other one each; hardly dearer than plain img2img and less memory, a little less effect.",
     )
     attention_own_tokens: bool = _setting(
         False, "keys", "Add the frame's own tokens to keys and values: more freedom, less consistency."

@@ -240,13 +240,13 @@ def save_translation(path: str, **settings: Any) -> str:
     return str(Path(shared.sd_model.sd_checkpoint_info.filename))
 
 
-def attention_optimisations() -> dict[str, Any]:
+def attention_optimisations(tokens: str) -> dict[str, Any]:
     """Mean and largest difference to the plain implementation, by name of the optimisation, in 255ths."""
     pictures: dict[str, np.ndarray] = {}
     try:
         for name in ["None", *(each.title() for each in sd_hijack.optimizers)]:
             sd_hijack.model_hijack.apply_optimizations(name)
-            pictures[name] = translate(sampler="Euler").astype(int)
+            pictures[name] = translate(count=3, sampler="Euler", attention_tokens=tokens).astype(int)
     finally:
         sd_hijack.model_hijack.apply_optimizations()
     base = pictures.pop("None")

@@ -53,8 +53,9 @@ def test_run_leaves_no_trace(inside: Any, ending: str, outcome: str) -> None:
     assert inside("leaves_no_trace", ending=ending) == {"outcome": outcome, "different": [], "same_plain": True}
 
 
-def test_attention_agrees_among_all_optimisations(inside: Any) -> None:
-    found = inside("attention_optimisations")
+@pytest.mark.parametrize("tokens", ["all", "checkerboard"])
+def test_attention_agrees_among_all_optimisations(inside: Any, tokens: str) -> None:
+    found = inside("attention_optimisations", tokens=tokens)
     assert len(found) >= 5
     for name, difference in found.items():
         assert difference["max"] <= 1, (name, difference)
