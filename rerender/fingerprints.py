@@ -17,7 +17,7 @@ from rerender.settings import Settings, flow_of_propagation, schema, values_up_t
 METHOD_VERSION = 4
 """Part of each fingerprint: to be raised when the same settings give another picture than before."""
 
-PROPAGATION_VERSION = 3
+PROPAGATION_VERSION = 4
 """Part of the fingerprints of intervals alone: key frames are kept when only propagation gives another picture."""
 
 

@@ -12,6 +12,7 @@ from rerender.arrays import Array, namespace
 _FINE, _AROUND = 3, 15  # pixels: detail is what 3×3 means lack, its energy counts within 15×15
 _LEAST = 0.1  # energy, in Lab units, below which there is nothing to amplify
 _MOST = 2.0
+_BOUNDS = 7  # pixels around, whose least and largest values are not left: no halo beside an outline
 _SYNTHESISED = 0.7  # share given back to what was not followed, since some of it lies a little beside its place
 
 
@@ -30,7 +31,8 @@ def missing_detail(lab: Array, wanted: Array, trust: Array) -> Array:
     """
     xp, detail = namespace(lab), _fine(lab)
     gain = xp.clip(wanted / xp.clip(_energy(detail), _LEAST, None), 1, _MOST) - 1
-    return (gain * (_SYNTHESISED + (1 - _SYNTHESISED) * trust))[..., None] * detail
+    gain = gain * (_SYNTHESISED + (1 - _SYNTHESISED) * trust)
+    return xp.clip(gain[..., None] * detail, xp.erode(lab, _BOUNDS) - lab, xp.dilate(lab, _BOUNDS) - lab)
 
 
 def _fine(lab: Array) -> Array:

@@ -93,7 +93,7 @@ def test_the_mix_gets_the_detail_back_that_averaging_took():
         for on in (False, True)
     )
     assert mixed.std() < 0.8 * a.std()
-    assert abs(restored.std() - a.std()) < 0.08 * a.std()
+    assert abs(restored.std() - a.std()) < 0.12 * a.std()
     assert np.allclose(restored.mean((0, 1)), mixed.mean((0, 1)), atol=1)
 
 
@@ -101,13 +101,24 @@ def test_a_picture_gets_the_detail_back_that_its_key_has_and_no_more():
     key = np.random.default_rng(1).integers(100, 156, (60, 60, 3), dtype=np.uint8)
     soft = cv2.GaussianBlur(key, (0, 0), 0.5)
     wanted, lab = detail_energy(key), HOST.to_lab(soft)
-    for trust, low, high in ((1.0, 0.9, 1.05), (0.0, 0.75, 0.95)):  # less is given back to what is synthesised
+    for trust, low, high in ((1.0, 0.85, 1.0), (0.0, 0.75, 0.85)):  # less is given back to what is synthesised
         made = HOST.from_lab(lab + missing_detail(lab, wanted, np.full((60, 60), trust, np.float32)))
         assert detail_energy(soft).mean() < 0.7 * wanted.mean()
         assert low < detail_energy(made).mean() / wanted.mean() < high
     assert not missing_detail(lab, detail_energy(soft) * 0.5, np.ones((60, 60), np.float32)).any()
     nothing_left = np.zeros_like(lab)
     assert not missing_detail(nothing_left, wanted, np.ones((60, 60), np.float32)).any()
+
+
+def test_sharpened_edges_get_no_halo():
+    step = np.full((60, 60, 3), 90, np.uint8)
+    step[:, 30:] = 170
+    soft = cv2.GaussianBlur(step, (0, 0), 1.2)
+    lab = HOST.to_lab(soft)
+    made = lab + missing_detail(lab, detail_energy(step), np.ones((60, 60), np.float32))
+    assert detail_energy(HOST.from_lab(made))[:, 30].mean() > 1.15 * detail_energy(soft)[:, 30].mean()
+    assert lab.min() <= made.min()
+    assert made.max() <= lab.max()
 
 
 def test_a_single_direction_is_finished_too_and_what_lacks_nothing_is_not_touched():
