@@ -346,7 +346,7 @@ def test_colours_that_only_the_previous_key_frame_shows_count_as_it_shows_them(c
     both = anchor.mask == 1
     assert only_previous.any()
     assert both.any()
-    of_previous, of_anchor = previous.warped_estimates(), anchor.warped_estimates()
+    of_previous, of_anchor = previous.warped_estimates, anchor.warped_estimates
     for call, x0 in warped.items():
         assert torch.equal(x0[..., only_previous], of_previous[call][..., only_previous])
         torch.testing.assert_close(x0[..., both], of_anchor[call][..., both])

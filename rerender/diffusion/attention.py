@@ -53,9 +53,9 @@ def cross_frame_attention(
     """
     with follow_rows(sampling.denoiser, sampling.unet) as cursor:
         active = [call.step in steps for call in sampling.calls]
-        hook = _AttentionHook(cursor, references, record, recorded_calls, active, own_tokens)
-        hook.given = Checkerboard(layers if checkerboard and len(references) == 2 else [])
-        hook.recorded = Checkerboard([] if record_all else layers)
+        given = Checkerboard(layers if checkerboard and len(references) == 2 else [])
+        kept = Checkerboard([] if record_all else layers)
+        hook = _AttentionHook(cursor, references, record, recorded_calls, active, own_tokens, given, kept)
         handles = [
             layer.module.register_forward_pre_hook(hook.for_layer(layer.number), with_kwargs=True) for layer in layers
         ]
@@ -80,10 +80,12 @@ class _AttentionHook:
         recorded_calls: Callable[[int], bool],
         active: Sequence[bool],
         own_tokens: bool,
+        given: Checkerboard,
+        kept: Checkerboard,
     ) -> None:
         self.cursor, self.references, self.record = cursor, references, record
         self.recorded_calls, self.active, self.own_tokens = recorded_calls, active, own_tokens
-        self.given, self.recorded = Checkerboard([]), Checkerboard([])
+        self.given, self.kept = given, kept
         self.calls = 0
 
     def for_layer(self, layer: int) -> Callable[..., Any]:
@@ -107,8 +109,8 @@ class _AttentionHook:
         self.calls += 1
         context = self.gather(call, layer, base) if self.references else None
         if self.record is not None and self.recorded_calls(call):
-            kept = self.recorded.choose(layer, base.shape[1], self.cursor.size, 1, base.device)
-            self.record.store(call, layer, self.cursor.start, base if kept is None else base[:, kept])
+            cells = self.kept.choose(layer, base.shape[1], self.cursor.size, 1, base.device)
+            self.record.store(call, layer, self.cursor.start, base if cells is None else base[:, cells])
         return None if context is None else with_context(args, kwargs, context)
 
     def gather(self, call: int, layer: int, base: torch.Tensor) -> torch.Tensor:

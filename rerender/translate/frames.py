@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -85,6 +86,7 @@ class Link:
         """The reference's rendering carried onto the current frame, float32 (H, W, 3) in [-1, 1]."""
         return warp(to_unit(self.reference.picture), self.correspondence.flow)
 
+    @cached_property
     def warped_estimates(self) -> dict[int, torch.Tensor]:
         """The reference's x̂0 of each model call carried onto the current frame, nearest cell."""
         flow = self.correspondence.latent_flow
@@ -93,7 +95,7 @@ class Link:
 
 def joint_estimates(links: list[Link]) -> dict[int, torch.Tensor]:
     """x̂0 of each model call as the references show it: the last link's where that is visible, else the first's."""
-    first, last = links[0].warped_estimates(), links[-1].warped_estimates()
+    first, last = links[0].warped_estimates, links[-1].warped_estimates
     return {call: torch.lerp(first[call], x0, links[-1].mask.to(x0)) for call, x0 in last.items()}
 
 

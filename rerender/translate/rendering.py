@@ -158,7 +158,7 @@ class Rendering:
         settings, anchor = self.settings, self.links[-1]
         constraints: list[Constraint] = []
         if settings.shape_fusion:
-            constraints.append(ShapeFusion(self._window("shape"), anchor.warped_estimates(), anchor.mask))
+            constraints.append(ShapeFusion(self._window("shape"), anchor.warped_estimates, anchor.mask))
         if self._fuses_pixels() and direct is not None:
             constraints.append(self._pixel_fusion(direct))
         if settings.color_adain:
