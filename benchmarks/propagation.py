@@ -24,7 +24,6 @@ import scipy.sparse
 import scipy.sparse.linalg
 
 from benchmarks.propagation_clips import CLIPS, measure_clip
-from benchmarks.propagation_memory import peak_bytes
 from benchmarks.propagation_pairs import Pair, psnr, warped_pair
 from benchmarks.propagation_sequences import CASES, measure_sequence
 from rerender.arrays import HOST, bring
@@ -212,6 +211,8 @@ def cuda_rows(_: argparse.Namespace) -> Iterator[Row]:
 
     Its memory is added up from the sizes of tensors, with or without a GPU.
     """
+    from benchmarks.propagation_memory import peak_bytes  # with torch, whose 200 MiB are none of the other parts'
+
     for gap in (5, 10):
         yield {"size": "544x960", "keys_apart": gap, "tensors_mib": peak_bytes(544, 960, gap) / 2**20}
     if not usable():
