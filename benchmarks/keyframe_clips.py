@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 
 from benchmarks.quality.suite import Case
 from rerender.evaluate.frames import FileClip
 from rerender.evaluate.metrics import laplacian_variance, pair_warp_error
-from rerender.evaluate.motion import EstimatedMotion, Frame, MotionSource, PairMotion, SceneMotion
+from rerender.evaluate.motion import EstimatedMotion, Frame, Mask, MotionSource, PairMotion, SceneMotion
 from rerender.evaluate.scenes import Scene
 from rerender.host import Host
 from rerender.motion.flow import FloatArray, FlowEstimator, flow_estimator
+from rerender.motion.warp import warp
 from rerender.settings import make_settings
 from rerender.translate import KeyFrame, Translator
 from rerender.video.geometry import round_to_multiple
@@ -25,6 +27,8 @@ CAPTIONS = {
     "bikes.mp4": "bicycles on a street",
     "carphone_pristine.mp4": "a man in a car",
 }
+
+SURE_WITHIN = 20.0  # levels; most of what is below is noise and interpolation, most of what is above is wrong flow
 
 
 @dataclass
@@ -46,6 +50,21 @@ class Footage:
         if (i, j) not in self._pairs:
             self._pairs[i, j] = self.motion.between(i, j, self.frames[i], self.frames[j])
         return self._pairs[i, j]
+
+    def surely_between(self, i: int, j: int) -> PairMotion:
+        """The same, counting only pixels whose estimated motion the source itself follows; exact motion is sure."""
+        motion, a, b = self.between(i, j), self.frames[i], self.frames[j]
+        if self.truth is not None:
+            return motion
+        return motion.within(_follows(a, b, motion.forward), _follows(b, a, motion.backward))
+
+
+def _follows(frame: Frame, other: Frame, flow: FloatArray) -> Mask:
+    """Where the root mean square difference to the other frame, sampled along the flow, is below ``SURE_WITHIN``."""
+    difference = frame.astype(np.float32) - warp(other.astype(np.float32), flow)
+    softened = cv2.GaussianBlur(np.sqrt((difference**2).mean(-1)), (0, 0), 1)
+    agrees: Mask = softened < SURE_WITHIN
+    return agrees
 
 
 class ExactFlow:
@@ -98,16 +117,17 @@ def translate(
     return rendered
 
 
-def error_between(footage: Footage, a: KeyFrame, b: KeyFrame) -> float:
-    """Warp error of two key frames, squared 8-bit levels."""
-    return pair_warp_error(a.picture, b.picture, footage.between(a.index, b.index))
+def error_between(footage: Footage, a: KeyFrame, b: KeyFrame, *, sure: bool = False) -> float:
+    """Warp error of two key frames, squared 8-bit levels; with `sure` only where the source follows the motion."""
+    motion = footage.surely_between(a.index, b.index) if sure else footage.between(a.index, b.index)
+    return pair_warp_error(a.picture, b.picture, motion)
 
 
-def errors(footage: Footage, keys: list[KeyFrame]) -> dict[str, float]:
+def errors(footage: Footage, keys: list[KeyFrame], *, sure: bool = False) -> dict[str, float]:
     """Mean warp error between neighbouring key frames, and to the first one."""
+    pairs = {"neighbours": list(itertools.pairwise(keys)), "to_first": [(keys[0], key) for key in keys[1:]]}
     return {
-        "neighbours": float(np.nanmean([error_between(footage, a, b) for a, b in itertools.pairwise(keys)])),
-        "to_first": float(np.nanmean([error_between(footage, keys[0], key) for key in keys[1:]])),
+        name: float(np.nanmean([error_between(footage, a, b, sure=sure) for a, b in pairs[name]])) for name in pairs
     }
 
 
@@ -121,11 +141,12 @@ def judge(footage: Footage, keys: list[KeyFrame], free: list[KeyFrame]) -> dict[
         seen = footage.between(key.index, keys[0].index).visible_a
         sharpness.append(laplacian_variance(key.picture, seen) / laplacian_variance(other.picture, seen))
     own, base = errors(footage, keys), errors(footage, free)
+    own_sure, base_sure = errors(footage, keys, sure=True), errors(footage, free, sure=True)
     looks = [nearest_look(key.picture, footage.frames[key.index]) == footage.case.look for key in keys[1:]]
     return {
         **own,
-        "neighbours_ratio": own["neighbours"] / base["neighbours"],
-        "to_first_ratio": own["to_first"] / base["to_first"],
+        **{f"{name}_ratio": own[name] / base[name] for name in own},
+        **{f"{name}_sure_ratio": own_sure[name] / base_sure[name] for name in own},
         "sharpness": float(np.mean(sharpness)),
         "look": float(np.mean(looks)),
     }

@@ -272,11 +272,12 @@ def gpu_frames_row(settings: PropagationSettings, height: int, width: int, gap: 
         gap: frames from key to key.
     """
     frames = scene("parallax", 9000, (height, width), gap + 1).frames
-    keys, flow = [apply_look(frames[at], "oil") for at in (0, -1)], _KnownFlow()
+    first, last = apply_look(frames[0], "oil"), apply_look(frames[-1], "oil")
+    flow = _KnownFlow()
     walls = []
     for _repeat in range(3):  # the first one measures the flow, and compiles
         started = time.perf_counter()
-        made = sum(1 for _ in propagate_interval(frames, *keys, settings, flow=flow))
+        made = sum(1 for _ in propagate_interval(frames, first, last, settings, flow=flow))
         walls.append((time.perf_counter() - started) / made)
     return {
         "size": f"{height}x{width}",

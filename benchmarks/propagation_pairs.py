@@ -49,7 +49,7 @@ def pull(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """Return image(x + flow(x)), bicubic."""
     height, width = flow.shape[:2]
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32) + flow
-    return cv2.remap(image, grid, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    return cv2.remap(image, grid[..., 0], grid[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
 
 
 def edges(image: np.ndarray) -> np.ndarray:
