@@ -32,6 +32,17 @@ def there(value: Any) -> Any:
     return bring(value, operations_on(HOME))
 
 
+def believe_in_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torch say that it has a GPU, on whose stream the CPU works."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "device", lambda index: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda index: SimpleNamespace(cuda_stream=STREAM))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (5, 2))
+    monkeypatch.setattr(torch.version, "cuda", "11.8")
+    monkeypatch.setattr(device_module, "_opened", {})
+
+
 class StandIn:
     """The stand-in library, with its switches and counters as attributes."""
 
@@ -67,13 +78,7 @@ def standin(_compiled: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sta
     """The library, and a torch that believes in CUDA."""
     for name in (*_COUNTERS, *_SWITCHES):
         setattr(_compiled, name, 0)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(torch.cuda, "device", lambda index: nullcontext())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda index: SimpleNamespace(cuda_stream=STREAM))
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (5, 2))
-    monkeypatch.setattr(torch.version, "cuda", "11.8")
-    monkeypatch.setattr(device_module, "_opened", {})
+    believe_in_cuda(monkeypatch)
     yield _compiled
     assert _compiled.without_context == 0
 

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rerender.arrays import HOST, bring
 from rerender.propagate import synthesis
-from rerender.propagate.cuda import engine
 from rerender.propagate.cuda.device import Device
 from rerender.propagate.cuda.level import CudaLevel
 from rerender.propagate.numba_engine import NumbaLevel
@@ -20,21 +18,7 @@ from rerender.propagate.synthesis import first_field
 from rerender.propagate.torch_engine import TorchLevel
 from tests.propagate.clips import clip, restyle
 from tests.propagate.cuda.conftest import there
-
-EFFORT = Effort(3, 2, radius=6, tolerance=2.0)
-
-
-def picture(seed: int, height: int, width: int, channels: int = 3) -> np.ndarray:
-    """Soft shapes with some grain: neither constant nor white noise."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (height // 6 + 2, width // 6 + 2, channels)).repeat(6, 0).repeat(6, 1)
-    grain = rng.integers(-20, 20, (height, width, channels))
-    return np.clip(coarse[:height, :width] + grain, 0, 255).astype(np.uint8)
-
-
-def mask(seed: int, height: int, width: int) -> np.ndarray:
-    return picture(seed, height, width, 1)[..., 0] > 90
-
+from tests.propagate.cuda.examples import EFFORT, example, mask, on_gpu
 
 CASES: dict[str, dict[str, Any]] = {
     "patch 3": {"patch": 3},
@@ -52,24 +36,6 @@ CASES: dict[str, dict[str, Any]] = {
     "nothing skipped": {"effort": replace(EFFORT, radius=0, tolerance=0.0)},
     "settles early": {"effort": Effort(6, 2, radius=2, tolerance=40.0)},
 }
-
-
-def example(
-    channels: int = 3, gray: bool = False, style_channels: int = 3, **options: Any
-) -> tuple[np.ndarray, list[Guide], dict[str, Any]]:
-    style = picture(0, 31, 38, style_channels)
-    guides = [
-        Guide(picture(1, 31, 38, channels), picture(2, 36, 27, channels), 6.0),
-        Guide(picture(3, 31, 38, 1)[..., 0] / 2.0, picture(4, 36, 27, 1)[..., 0] / 2.0, 0.5, refines=False),
-    ]
-    return style[..., 0] if gray else style, guides, {"effort": EFFORT, "seed": 3, **options}
-
-
-def on_gpu(device: Device, style: np.ndarray, guides: list[Guide], **options: Any) -> synthesis.Synthesis:
-    """`engine.synthesize` from the host and back."""
-    style, guides = there((style, guides))
-    arrays = {name: there(value) for name, value in options.items()}
-    return bring(engine.synthesize(device, style, guides, **arrays), HOST)
 
 
 @pytest.mark.parametrize("name", CASES)
