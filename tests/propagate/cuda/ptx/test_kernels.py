@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,12 +13,14 @@ import torch
 
 from rerender.propagate import PropagationSettings, interval, propagate_interval, synthesis
 from rerender.propagate.backend import HostBackend
+from rerender.propagate.cuda import engine
 from rerender.propagate.cuda.backend import CudaBackend
 from rerender.propagate.cuda.device import SIGNATURES, Device
 from rerender.propagate.cuda.errors import CudaError
-from rerender.propagate.problem import EFFORTS, Effort
+from rerender.propagate.problem import EFFORTS, Effort, Problem, build_problem
 from rerender.propagate.torch_engine import TorchLevel
 from tests.propagate.clips import clip, restyle
+from tests.propagate.cuda.conftest import there
 from tests.propagate.cuda.examples import example, mask, on_gpu
 from tests.propagate.cuda.ptx.driver import InterpretedDevice
 
@@ -63,6 +66,35 @@ def test_a_synthesis_equals_the_torch_engines_to_the_bit(made: Callable[[str], s
     style, guides, options = example(**{**SIZES, **CASES[name]})
     expected, result = synthesis.synthesize(style, guides, engine=TorchLevel, **options), made(name)
     assert same(result, expected)
+
+
+def below_zero(array: Any, seed: int) -> Any:
+    """Move all lanes of an int16 picture, also those without a channel, each by its own number."""
+    rng = np.random.default_rng(seed)
+    moved = rng.integers(-150, -90, array.shape[-1]) + rng.integers(-9, 9, array.shape)
+    return array + (there(moved.astype(np.int16)) if isinstance(array, torch.Tensor) else moved.astype(np.int16))
+
+
+@pytest.mark.parametrize("patch", [3, 5, 7])
+def test_all_lanes_count_and_have_a_sign(
+    interpreted: InterpretedDevice, monkeypatch: pytest.MonkeyPatch, patch: int
+) -> None:
+    """Pictures use some lanes, and no value below 0."""
+
+    def build(*arguments: Any, **options: Any) -> Problem:
+        problem = build_problem(*arguments, **options)
+        levels = [
+            replace(level, source=below_zero(level.source, 1), target=below_zero(level.target, 2))
+            for level in problem.levels
+        ]
+        return replace(problem, levels=tuple(levels))
+
+    for module in (synthesis, engine):
+        monkeypatch.setattr(module, "build_problem", build)
+    options: dict[str, Any] = {"patch": patch, "channels": 20, "subpixel": False, "effort": Effort(1, 1, radius=2)}
+    style, guides, options = example(**{**SIZES, **options})
+    expected = synthesis.synthesize(style, guides, engine=TorchLevel, **options)
+    assert same(on_gpu(interpreted, style, guides, **options), expected)
 
 
 def test_these_cases_run_all_of_the_text(
