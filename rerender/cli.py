@@ -17,14 +17,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rerender import __version__
+from rerender.cli_settings import collect_settings, say_what_is_idle
 from rerender.console import JsonReporter, Reporter, TerminalReporter
 from rerender.errors import Interrupted, RerenderError, UserError
 from rerender.files import storage_error
 from rerender.pipeline import RUN_STAGES, prepare, prepare_around, redo, run_stage
 from rerender.project import Project
-from rerender.settings import Settings, json_schema, make_settings, schema, settings_table
+from rerender.settings import Settings, json_schema, schema, settings_table
+from rerender.stages.context import RunContext
+from rerender.video.pictures import PATTERN
 from rerender.video.probe import probe
-from rerender.video.write import check_output
+from rerender.video.write import ENDINGS, check_output
 
 
 class _Parser(argparse.ArgumentParser):
@@ -64,7 +67,12 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--lora-dir", type=Path, metavar="DIR", help="folder of the files that <lora:name:weight> names")
     run.add_argument("--stage", choices=RUN_STAGES, default="all", help="run one stage only (default: all)")
     run.add_argument(
-        "--redo", type=int, action="append", default=[], metavar="FRAME", help="render this key frame anew"
+        "--redo",
+        type=int,
+        action="append",
+        default=[],
+        metavar="FRAME",
+        help="render this key frame anew, with another seed; may be given several times",
     )
     _add_common(run)
     run.set_defaults(function=_run)
@@ -111,21 +119,24 @@ def _add_ui(commands: Any) -> None:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="OUT", help="finished file: .mp4, .webm, .gif, or a folder")
     parser.add_argument("--project", type=Path, metavar="DIR", help="project folder (default: beside the output)")
-    parser.add_argument("--settings", type=Path, metavar="FILE.json", help="a file of settings")
+    parser.add_argument(
+        "--settings", type=Path, metavar="FILE.json", help="a file of settings, or the project.json of another run"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="one setting; `settings` lists them all"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an output that is not this project's own")
     parser.add_argument("--json", action="store_true", help="report as JSON lines on standard output")
+    parser.add_argument("--quiet", action="store_true", help="report nothing but errors and the paths of results")
     parser.add_argument("--verbose", action="store_true", help="show the log")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    reporter: Reporter = JsonReporter() if "--json" in words else TerminalReporter()
+    reporter: Reporter = JsonReporter() if "--json" in words else TerminalReporter(quiet="--quiet" in words)
     try:
-        options = build_parser().parse_args(words)
+        options = _parse(words)
         logging.basicConfig(level=logging.INFO if getattr(options, "verbose", False) else logging.WARNING)
         with _stop_on_signal() as cancelled:
             options.function(options, reporter, cancelled)
@@ -142,6 +153,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failure.exit_status
     finally:
         reporter.close()
+
+
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    try:
+        return build_parser().parse_args(words)
+    except UserError as error:
+        dashed = next((word for word in words if word.startswith("-") and Path(word).exists()), None)
+        if dashed is None:
+            raise
+        raise UserError(
+            error.message, hint=f"Write the file {dashed} as ./{dashed}: a dash begins an option."
+        ) from error
 
 
 @contextmanager
@@ -171,13 +194,29 @@ def _run(options: argparse.Namespace, reporter: Reporter, cancelled: Callable[[]
     with Project(folder) as project:
         texts = {"prompt": options.prompt, "negative_prompt": options.negative}
         settings = collect_settings(options, project, {k: v for k, v in texts.items() if v is not None})
-        check_output(output, source=options.video, overwrite=options.overwrite or _is_own(project, output))
+        check_output(output, source=options.video, overwrite=options.overwrite or project.owns(output))
         model = _model_paths(options, project)
-        host = _open_host(model, settings, options) if model.get("checkpoint") else None
+        host = _open_host(model, settings) if model.get("checkpoint") else None
+        say_what_is_idle(options, settings, reporter)
         run = prepare(project, options.video, settings, host=host, model=model, emit=reporter.emit, cancelled=cancelled)
-        for frame in options.redo:
-            redo(run, frame)
+        _redo(run, options)
         run_stage(run, options.stage, output)
+
+
+def _redo(run: RunContext, options: argparse.Namespace) -> None:
+    """Ask for new renderings, where the stage makes any.
+
+    Raises:
+        UserError: the stage does not render a frame that is to be redone.
+    """
+    first = run.plan.keys[0]
+    for frame in options.redo:
+        if options.stage == "propagate" or (options.stage == "first" and frame != first):
+            raise UserError(
+                f"--redo {frame} renders a key frame, which --stage {options.stage} does not.",
+                hint="Use --stage keys, or leave out --stage.",
+            )
+    redo(run, *options.redo)
 
 
 def _propagate(options: argparse.Namespace, reporter: Reporter, cancelled: Callable[[], bool]) -> None:
@@ -185,7 +224,8 @@ def _propagate(options: argparse.Namespace, reporter: Reporter, cancelled: Calla
     output, folder = _places(options)
     with Project(folder) as project:
         settings = collect_settings(options, project, {"propagation_flow": options.flow} if options.flow else {})
-        check_output(output, source=options.video, overwrite=options.overwrite or _is_own(project, output))
+        check_output(output, source=options.video, overwrite=options.overwrite or project.owns(output))
+        say_what_is_idle(options, settings, reporter)
         run = prepare_around(project, options.video, options.keys, settings, emit=reporter.emit, cancelled=cancelled)
         run_stage(run, "propagate", output)
 
@@ -229,47 +269,20 @@ def probe_path(video: Path) -> None:
         raise UserError(f"The video {video} does not exist.", hint="Check the path.")
 
 
-def collect_settings(options: argparse.Namespace, project: Project, named: dict[str, Any]) -> Settings:
-    """Lay the settings of the command over those of the project's last run, or over the defaults.
-
-    Raises:
-        UserError: a setting that is refused, or a settings file that cannot be read.
-    """
-    values = _read_settings(options.settings) if options.settings else {}
-    for text in options.set:
-        name, separator, value = text.partition("=")
-        if not separator:
-            raise UserError(f"--set {text!r} has no value.", hint="Write it as --set name=value.")
-        values[name.strip()] = value
-    if options.command == "propagate" and "flow" in values:  # without key frames to render, nothing else has a flow
-        values.setdefault("propagation_flow", "same")
-    if isinstance(values.get("mask"), str) and values["mask"].strip():
-        values["mask"] = str(Path(values["mask"].strip()).expanduser().resolve())  # a later command may run elsewhere
-    return make_settings({**values, **named}, base=project.settings)
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"The settings file {path} cannot be read: {error}.") from error
-    if not isinstance(document, dict):
-        raise UserError(f"The settings file {path} holds no object of names and values.")
-    return document
-
-
 def _places(options: argparse.Namespace) -> tuple[Path, Path]:
     """Output and project folder: as asked, or beside each other and named after the video."""
     name = options.video.stem if options.video.is_file() else options.video.resolve().name
     output = options.output
     if output is None:
         output = (options.project / f"{name}.mp4") if options.project else Path(f"{name}-rerendered.mp4")
-    folder = options.project or output.parent / f"{output.name.split('.')[0] or name}.rerender"
-    return output, folder
+    return output, options.project or _beside(output)
 
 
-def _is_own(project: Project, output: Path) -> bool:
-    return project.output.get("path") == str(output)
+def _beside(output: Path) -> Path:
+    """The project folder of an output: NAME.rerender for NAME.mp4, for a folder NAME and for NAME/%06d.png."""
+    place = output.parent if PATTERN.search(output.name) else output
+    name = place.stem if place.suffix.lower() in ENDINGS else place.name
+    return place.parent / f"{name if name not in ('', '..') else place.resolve().name}.rerender"
 
 
 def _model_paths(options: argparse.Namespace, project: Project) -> dict[str, str]:
@@ -283,9 +296,11 @@ def _model_paths(options: argparse.Namespace, project: Project) -> dict[str, str
     return paths
 
 
-def _open_host(model: dict[str, str], settings: Settings, options: argparse.Namespace) -> Any:
+def _open_host(model: dict[str, str], settings: Settings) -> Any:
     from rerender.hosts.standalone import load_host
+    from rerender.hosts.standalone.samplers import find_sampler
 
+    find_sampler(settings.sampler, settings.scheduler)  # refused before the project remembers it
     vae, lora = model.get("vae"), model.get("lora_dir")
     return load_host(
         Path(model["checkpoint"]),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import IO, Protocol
+import time
+from collections.abc import Callable
+from typing import IO, Any, Protocol
 
 from tqdm import tqdm
 
 from rerender.errors import RerenderError
-from rerender.events import Event
+from rerender.events import Event, counted
 
 STAGE_NAMES = {"first": "First key frame", "keys": "Key frames", "propagate": "Propagation", "output": "Output"}
 
@@ -49,38 +51,48 @@ class JsonReporter:
         print(json.dumps(document, ensure_ascii=False), file=self._stream, flush=True)
 
 
-class TerminalReporter:
-    """A progress bar with the remaining time on standard error; the path of the result on standard output."""
+SECONDS_BETWEEN_LINES = 30.0
+"""How often progress is told where no terminal can show a bar: enough for a log, not so much that it fills it."""
 
-    def __init__(self) -> None:
+
+class TerminalReporter:
+    """Progress with the remaining time on standard error; the paths of results on standard output, one a line.
+
+    Args:
+        quiet: leave out everything but errors and results.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self._quiet, self._clock = quiet, clock
         self._bar: tqdm | None = None
         self._stage = ""
+        self._told = 0.0
 
     def emit(self, event: Event) -> None:
         """Show one event."""
         data = event.data
         if event.kind == "plan":
-            self._say(
-                f"{data['frames']} frames at {data['width']}x{data['height']}, {data['key_frames']} key frames"
-                + (f" in {data['shots']} shots" if data["shots"] > 1 else "")
-            )
+            shots = f" in {data['shots']} shots" if data["shots"] > 1 else ""
+            frames, keys = counted(data["frames"], "frame"), counted(data["key_frames"], "key frame")
+            self._say(f"{frames} at {data['width']}x{data['height']}, {keys}{shots}")
         elif event.kind == "stage":
             self._show_stage(data["stage"], data["state"])
         elif event.kind == "progress":
             self._show_progress(data)
         elif event.kind == "note":
             self._say(f"{data['text']}.")
-        elif event.kind == "output":
+        elif event.kind in ("output", "key_frames"):
             self.close()
-            print(data["path"], flush=True)  # noqa: T201
+            for path in data.get("paths") or [data["path"]]:
+                print(path, flush=True)  # noqa: T201
 
     def fail(self, error: RerenderError) -> None:
         """Show the message and the way out."""
         self.close()
         prefix = "" if error.exit_status == 130 else "error: "
-        self._say(f"{prefix}{error.message}")
-        if error.hint:
-            self._say(f"{' ' * len(prefix)}{error.hint}")
+        for text in filter(None, (f"{prefix}{error.message}", error.hint and f"{' ' * len(prefix)}{error.hint}")):
+            tqdm.write(text, file=sys.stderr)
 
     def close(self) -> None:
         """End the bar."""
@@ -94,23 +106,37 @@ class TerminalReporter:
         if state in ("done", "kept"):
             self.close()
 
-    def _show_progress(self, data: dict[str, object]) -> None:
+    def _show_progress(self, data: dict[str, Any]) -> None:
+        if not sys.stderr.isatty():
+            self._tell_progress(data)
+            return
         if self._bar is None or self._stage != data["stage"]:
             self.close()
-            self._stage = str(data["stage"])
-            # A row of numbers would fill a log file: without a terminal there is no bar.
+            self._stage = data["stage"]
             self._bar = tqdm(
-                total=float(str(data["total"])),
-                initial=float(str(data["done"])),
+                total=float(data["total"]),
+                initial=float(data["done"]),
                 desc=f"{STAGE_NAMES[self._stage]:15}",
-                bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} " + str(data["unit"]) + "{postfix}",
-                disable=None,
+                bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} " + data["unit"] + "{postfix}",
+                disable=self._quiet,
             )
         self._bar.set_postfix_str(_remaining(data["eta_seconds"]), refresh=False)
-        self._bar.update(float(str(data["done"])) - self._bar.n)
+        self._bar.update(float(data["done"]) - self._bar.n)
+
+    def _tell_progress(self, data: dict[str, Any]) -> None:
+        """A line now and then, for a log file."""
+        now = self._clock()
+        if self._stage != data["stage"]:
+            self._stage, self._told = data["stage"], now
+        if now - self._told >= SECONDS_BETWEEN_LINES:
+            self._told = now
+            left = _remaining(data["eta_seconds"])
+            done = f"{STAGE_NAMES[self._stage]}: {int(data['done'])} of {data['total']} {data['unit']}"
+            self._say(f"{done}, {left}" if left else done)
 
     def _say(self, text: str) -> None:
-        tqdm.write(text, file=sys.stderr)
+        if not self._quiet:
+            tqdm.write(text, file=sys.stderr)
 
 
 def _remaining(seconds: object) -> str:

@@ -18,6 +18,7 @@ class Event:
         progress    stage, done, total, unit, eta_seconds (None until it can be told)
         key_started frame: a key frame begins to be rendered
         key_frame   frame, path, seconds: a key frame was rendered
+        key_frames  paths: the pictures of a stage that ends with key frames
         frames      first, last, seconds: an interval was propagated
         note        text: something the user should know; nothing was lost
         output      path: the finished file
@@ -32,6 +33,11 @@ class Event:
 
 
 Emit = Callable[[Event], None]
+
+
+def counted(number: int, what: str) -> str:
+    """Such as "1 frame", "2 frames"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 class Meter:

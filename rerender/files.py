@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -38,6 +39,20 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # where the folder itself was refused there is nothing to remove
             temporary.unlink(missing_ok=True)
+
+
+_UNFINISHED = re.compile(r"\..*\.[0-9a-f]{8}\.tmp(\.\w+)?")
+"""Names that `replacing` gives."""
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what `replacing` left in a folder when its process was killed; only for whoever alone writes there."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if _UNFINISHED.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def _sync(path: Path) -> None:

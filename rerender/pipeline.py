@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rerender.errors import UserError
 from rerender.events import Emit, Event
 from rerender.external import find_keys, plan_around, take_over
 from rerender.host import Host
+from rerender.motion.flow import flow_estimator
 from rerender.planning import Plan, plan_run
 from rerender.project import Project
-from rerender.settings import Settings, draw_seed
+from rerender.settings import Settings, draw_seed, flow_of_propagation, schema
 from rerender.stages.context import RunContext
 from rerender.video.probe import probe
 from rerender.video.read import source_hash
@@ -52,7 +53,10 @@ def prepare(
     plan, analysis = plan_run(
         info, sha256, settings, analysis=project.analysis, cancelled=cancelled, note=_noting(emit)
     )
-    return _begin(RunContext(project, plan, settings, host, emit, cancelled), analysis, model)
+    run = RunContext(project, plan, settings, host, emit, cancelled)
+    if host is not None:
+        run.key_fingerprints()  # refuses prompts that cannot be read, and LoRA files that are missing
+    return _begin(run, analysis, model)
 
 
 def prepare_around(
@@ -89,11 +93,32 @@ def _check_source(project: Project, video: Path) -> str:
 
 
 def _begin(run: RunContext, analysis: dict[str, object], model: dict[str, str] | None) -> RunContext:
+    """Note the run in the project, which remembers its settings: what they cannot be is refused before."""
+    for flow in (run.settings.flow, flow_of_propagation(run.settings)):
+        flow_estimator(flow)
+    _say_what_changed(run, run.project.stored_settings)
     run.project.begin(run.plan.describe(), run.settings, model)
     if analysis:
         run.project.set_analysis(analysis)
     run.emit(Event("plan", _facts(run.plan)))
     return run
+
+
+def _say_what_changed(run: RunContext, before: Mapping[str, Any]) -> None:
+    now = run.settings.dict()
+    infos = schema()
+    changed = [
+        name for name in infos if name in before and before[name] != now[name] and infos[name].stage != "runtime"
+    ]
+    if changed:
+        told = [f"{name} {_short(before[name])} → {_short(now[name])}" for name in changed[:6]]
+        more = f" and {len(changed) - 6} more" if len(changed) > 6 else ""
+        run.note(f"Changed since the last run: {', '.join(told)}{more}")
+
+
+def _short(value: Any) -> str:
+    text = f'"{value}"' if isinstance(value, str) else str(value).lower()
+    return text if len(text) <= 40 else f'{text[:36]} …"'
 
 
 def _noting(emit: Emit) -> Callable[[str], None]:
@@ -118,6 +143,9 @@ def run_stage(run: RunContext, stage: RunStage, output: Path) -> None:
 
         shots = [run.plan.shots[0][:1]] if stage == "first" else list(run.plan.shots)
         render_keys(run, "first" if stage == "first" else "keys", shots)
+        if stage != "all":
+            paths = [str(run.project.key_path(key)) for shot in shots for key in shot]
+            run.emit(Event("key_frames", {"paths": paths}))
     if stage in ("propagate", "all"):
         from rerender.stages.output import write_output
         from rerender.stages.propagation import propagate
@@ -126,16 +154,18 @@ def run_stage(run: RunContext, stage: RunStage, output: Path) -> None:
         write_output(run, output)
 
 
-def redo(run: RunContext, frame: int) -> None:
-    """Have one key frame rendered anew, with another seed, by the next run of the stage keys.
+def redo(run: RunContext, *frames: int) -> None:
+    """Have key frames rendered anew, with another seed, by the next run of the stage keys.
 
     Raises:
-        UserError: the frame is no key frame of the plan.
+        UserError: a frame is no key frame of the plan; then none is redone.
     """
-    if frame not in run.plan.keys:
-        listed = ", ".join(map(str, run.plan.keys[:12])) + (" …" if len(run.plan.keys) > 12 else "")
-        raise UserError(f"Frame {frame} is not a key frame of this run.", hint=f"The key frames are {listed}.")
-    run.project.ask_redo(frame)
+    for frame in frames:
+        if frame not in run.plan.keys:
+            listed = ", ".join(map(str, run.plan.keys[:12])) + (" …" if len(run.plan.keys) > 12 else "")
+            raise UserError(f"Frame {frame} is not a key frame of this run.", hint=f"The key frames are {listed}.")
+    for frame in frames:
+        run.project.ask_redo(frame)
 
 
 def _facts(plan: Plan) -> dict[str, object]:

@@ -109,9 +109,9 @@ class Plan:
 
     def describe(self) -> dict[str, Any]:
         """What the manifest notes about the source."""
-        mask = {"path": str(self.mask.info.path), "sha256": self.mask.sha256} if self.mask else {}
+        mask = {"path": str(self.mask.info.path.absolute()), "sha256": self.mask.sha256} if self.mask else {}
         return {
-            "path": str(self.info.path),
+            "path": str(self.info.path.absolute()),
             "sha256": self.source_hash,
             "frames": self.info.frames,
             "frame_rate": str(self.info.rate),

@@ -15,6 +15,7 @@ killed loses at most the result it was working on.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,8 +26,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from rerender.errors import UserError
-from rerender.files import file_digest, read_picture, write_json, write_png
-from rerender.settings import Settings, make_settings
+from rerender.files import file_digest, read_picture, remove_unfinished, write_json, write_png
+from rerender.settings import Settings, make_settings, schema
 
 MANIFEST_VERSION = 1
 
@@ -52,6 +53,8 @@ class KeyResult:
 class Project:
     """A project folder and its manifest. Open it with `with Project(folder) as project:`; it is locked meanwhile.
 
+    A folder that was made for it goes again where nothing came into it: a refused command leaves nothing behind.
+
     Raises:
         UserError: the folder is in use by another process, cannot be written to, or holds an unreadable manifest.
     """
@@ -60,9 +63,11 @@ class Project:
         self.folder = folder
         self._lock = FileLock(str(folder / ".lock"))
         self._manifest: dict[str, Any] = {}
+        self._is_new = False
 
     def __enter__(self) -> Project:
         try:
+            self._is_new = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout as error:
@@ -71,9 +76,14 @@ class Project:
                 hint="Wait for it to finish, or choose another folder with --project.",
             ) from error
         except OSError as error:
-            raise UserError(f"Cannot use the project folder {self.folder}: {error.strerror or error}.") from error
+            raise UserError(
+                f"Cannot use the project folder {self.folder}: {error.strerror or error}.",
+                hint="It lies beside the output: choose another --output, or another place for it with --project.",
+            ) from error
         try:
             self._manifest = self._read()
+            for folder in (self.folder, *(self.folder / name for name in ("keys", "frames", "state", "targets"))):
+                remove_unfinished(folder)
         except BaseException:
             self._lock.release()
             raise
@@ -81,6 +91,10 @@ class Project:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
+        if self._is_new and not self.path.exists():
+            with contextlib.suppress(OSError):  # another process may have come to use it
+                Path(self._lock.lock_file).unlink(missing_ok=True)
+                self.folder.rmdir()
 
     @classmethod
     def as_it_is(cls, folder: Path) -> Project:
@@ -123,9 +137,14 @@ class Project:
 
     @property
     def settings(self) -> Settings | None:
-        """The settings of the last run, or None in a new project."""
-        stored = self._manifest["settings"]
-        return make_settings(stored) if stored else None
+        """The settings of the last run, or None in a new project. Names that other versions knew are left out."""
+        stored = self.stored_settings
+        return make_settings({name: stored[name] for name in schema() if name in stored}) if stored else None
+
+    @property
+    def stored_settings(self) -> dict[str, Any]:
+        """The settings of the last run as the manifest has them, {} in a new project."""
+        return dict(self._manifest["settings"])
 
     @property
     def model(self) -> dict[str, str]:
@@ -192,14 +211,13 @@ class Project:
         return KeyResult(frame=frame, **entry)
 
     def key_picture(self, frame: int) -> np.ndarray:
-        """The picture of a key frame, uint8 RGB (H, W, 3).
+        """The picture of a key frame, uint8 RGB (H, W, 3); it may have been edited by hand.
 
         Raises:
-            UserError: the file was changed or damaged since it was written.
+            UserError: there is none, or its file is damaged.
         """
-        result = self.key(frame)
         path = self.key_path(frame)
-        if result is None:
+        if self.key(frame) is None:
             raise UserError(f"The key frame {path} does not exist.", hint="Run the stage keys first.")
         return read_picture(path)
 
@@ -246,8 +264,19 @@ class Project:
         """How often the key frame was asked to be redone."""
         return int(self._manifest.get("revisions", {}).get(str(frame), 0))
 
+    def is_edited(self, frame: int) -> bool:
+        """Whether the key frame on disk is not what was rendered."""
+        result = self.key(frame)
+        return result is not None and file_digest(self.key_path(frame)) != result.sha256
+
     def ask_redo(self, frame: int) -> None:
-        """Have the key frame rendered anew, with another seed, by the next run of the stage keys."""
+        """Have the key frame rendered anew, with another seed, by the next run of the stage keys.
+
+        Asking again before that run has rendered it changes nothing: a command that was interrupted may be repeated.
+        """
+        result = self.key(frame)
+        if result is None or result.revision != self.revision(frame):
+            return
         revisions = self._manifest.setdefault("revisions", {})
         revisions[str(frame)] = self.revision(frame) + 1
         self.save()
@@ -286,9 +315,15 @@ class Project:
         """Path and fingerprint of the finished file, or {}."""
         return dict(self._manifest.get("output", {}))
 
+    def owns(self, output: Path) -> bool:
+        """Whether the last finished file was written to this place."""
+        path = self.output.get("path")
+        return path is not None and Path(path).resolve() == output.resolve()
+
     def set_output(self, path: Path, fingerprint: str) -> None:
         """Note the finished file."""
-        self._manifest["output"] = {"path": str(path), "fingerprint": fingerprint}
+        # Absolute: the same words in another working directory would be another, perhaps a precious file.
+        self._manifest["output"] = {"path": str(path.resolve()), "fingerprint": fingerprint}
         self.save()
 
     def _to_history(self, path: Path, mark: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from rerender.errors import Interrupted, UserError
-from rerender.events import Event
+from rerender.events import Event, counted
 from rerender.files import file_digest, read_picture, write_png
 from rerender.hosts.standalone import StandaloneHost, load_host
 from rerender.pipeline import prepare, redo, run_stage
@@ -192,7 +192,7 @@ def test_a_run_goes_on_from_an_older_state(reference: Run, run: Run, monkeypatch
     assert [path.name for path in (run.folder / "state").iterdir()] == ["anchor.safetensors"]
     run()
     assert run.rendered == KEYS[done:]
-    assert f"Rendering {done - 1} earlier key frames again, for their features" in run.notes
+    assert f"Rendering {counted(done - 1, 'earlier key frame')} again, for the features" in run.notes
     assert run.hashes == reference.hashes
 
 
@@ -213,7 +213,7 @@ def test_references_that_lack_what_attention_needs_now_are_made_anew(
     run("first", **before)
     run()
     assert run.rendered == KEYS[1:]
-    assert sum("Rendering 1 earlier key frames again" in note for note in run.notes) == again
+    assert sum("Rendering 1 earlier key frame again" in note for note in run.notes) == again
     assert run.hashes == reference.hashes
 
 
@@ -284,7 +284,7 @@ def test_a_redo_that_is_stopped_stores_no_short_cut(run: Run, monkeypatch: pytes
     monkeypatch.setattr(_Loop, "_follow_to", stopped_at_the_redone_frame)
     with pytest.raises(Interrupted):
         run("keys", again=(KEYS[-1],))
-    assert "Rendering 2 earlier key frames again, for their features" in run.notes  # 0 and 6, but not 3
+    assert "Rendering 2 earlier key frames again, for the features" in run.notes  # 0 and 6, but not 3
     assert not list((run.folder / "state").glob("*.safetensors"))
 
 

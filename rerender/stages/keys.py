@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from rerender.errors import UserError
-from rerender.events import Event, Meter
+from rerender.events import Event, Meter, counted
 from rerender.fingerprints import reference_fingerprints
 from rerender.motion.flow import flow_estimator
 from rerender.stages.context import Masking, RunContext
@@ -40,6 +40,7 @@ def render_keys(run: RunContext, stage: str, shots: Sequence[tuple[int, ...]]) -
         return
     assert run.host is not None
     run.begin(stage)
+    _say_what_is_replaced(run, missing)
     meter = Meter(run.emit, stage, len(wanted), "key frames", done=len(wanted) - len(missing))
     translator = Translator(run.host, run.settings, flow_estimator(run.settings.flow))
     with run.source() as source, run.masking() as masking, translator:
@@ -52,6 +53,14 @@ def render_keys(run: RunContext, stage: str, shots: Sequence[tuple[int, ...]]) -
         finally:
             loop.save_state()
     run.finish(stage)
+
+
+def _say_what_is_replaced(run: RunContext, missing: set[int]) -> None:
+    replaced = [key for key in sorted(missing) if run.project.key(key) is not None]
+    if replaced:
+        edited = sum(run.project.is_edited(key) for key in replaced)
+        by_hand = f", {edited} of them edited by hand," if edited else ""
+        run.note(f"{counted(len(replaced), 'key frame')}{by_hand} made anew; what was there goes to history/")
 
 
 class _Loop:
@@ -194,7 +203,7 @@ class _Loop:
         if is_redo:  # makes do with the anchor and its predecessor: near enough, and far cheaper
             missing = [*missing[:1], *missing[1:][-1:]] if behind == 0 else missing[-1:]
         if missing:
-            self.run.note(f"Rendering {len(missing)} earlier key frames again, for their features")
+            self.run.note(f"Rendering {counted(len(missing), 'earlier key frame')} again, for the features")
         return missing
 
     def save_state(self) -> None:
@@ -206,4 +215,5 @@ class _Loop:
             self.store.save(self.translator, self.references, self.reference_prints[frames[0]])
         except UserError as error:
             self.keep_state = False
-            self.run.note(f"The reference features are not stored, so a stopped run will take longer to go on. {error}")
+            reason = error.message.rstrip(".")
+            self.run.note(f"The reference features are not stored, so a stopped run takes longer to go on: {reason}")

@@ -21,7 +21,7 @@ def write_output(run: RunContext, output: Path) -> None:
     """
     fingerprint = _fingerprint(run)
     known = run.project.output
-    if known.get("fingerprint") == fingerprint and known["path"] == str(output) and output.exists():
+    if known.get("fingerprint") == fingerprint and run.project.owns(output) and output.exists():
         run.finish("output", kept=True)
     else:
         run.begin("output")

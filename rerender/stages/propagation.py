@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from rerender.errors import UserError
-from rerender.events import Event, Meter
+from rerender.events import Event, Meter, counted
 from rerender.files import write_png
 from rerender.motion.flow import flow_estimator
 from rerender.planning import Interval
@@ -110,10 +110,10 @@ def _require_keys(run: RunContext) -> None:
         prints = run.key_fingerprints()
         outdated = sum(not run.is_key_valid(frame, prints[frame]) for frame in run.plan.keys)
         if outdated:
-            run.note(f"{outdated} key frames were made with other settings; the stage keys renders them anew")
+            run.note(f"{counted(outdated, 'key frame')} of other settings: the stage keys makes them anew")
 
 
 def _say_what_is_replaced(run: RunContext, todo: list[Interval]) -> None:
     replaced = sum(run.project.frame_path(frame).exists() for interval in todo for frame in interval.inner)
     if replaced:
-        run.note(f"{replaced} propagated frames of an earlier or unfinished run are made anew")
+        run.note(f"{counted(replaced, 'propagated frame')} of an earlier or unfinished run made anew")

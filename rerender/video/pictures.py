@@ -33,7 +33,7 @@ class PictureWriter(Writer):
         if self._old and not overwrite:
             raise UserError(
                 f"The output folder {self._folder} has pictures like {self._old[0].name} already.",
-                hint="Choose another folder, or allow them to be replaced.",
+                hint="Choose another folder, or allow them to be replaced (--overwrite).",
             )
         self._temporary = temporary_beside(self._folder / "pictures")
         shutil.rmtree(self._temporary, ignore_errors=True)

@@ -84,7 +84,9 @@ def check_output(path: Path, *, source: Path | None = None, overwrite: bool = Fa
         refuse_source(target, source)
     _prepare_folder(target if is_pictures else path.parent, path)
     if not is_pictures and path.exists() and not overwrite:
-        raise UserError(f"The output {path} exists already.", hint="Choose another name, or allow it to be replaced.")
+        raise UserError(
+            f"The output {path} exists already.", hint="Choose another name, or allow it to be replaced (--overwrite)."
+        )
 
 
 def _is_pictures(path: Path) -> bool:
