@@ -112,5 +112,5 @@ class InterpretedDevice(Device):
     def launch(self, kernel: str, shape: tuple[int, int], *arguments: torch.Tensor | float) -> None:
         """Queue a kernel: it has run when this returns."""
         tensors = [each for each in arguments if isinstance(each, torch.Tensor)]
-        self.library.allocations = [(each.data_ptr(), each.nbytes) for each in tensors]
+        self.library.allocations = [(each.data_ptr(), each.numel() * each.element_size()) for each in tensors]
         super().launch(kernel, shape, *arguments)
