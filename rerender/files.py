@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from rerender.errors import UserError
+from rerender.pictures import UNREADABLE, load_rgb
 
 
 @contextlib.contextmanager
@@ -96,11 +97,10 @@ def read_picture(path: Path) -> np.ndarray:
         UserError: the file is missing or not a picture.
     """
     try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
+        return load_rgb(path)
     except FileNotFoundError as error:
         raise UserError(f"The picture {path} does not exist.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         raise UserError(f"The picture {path} cannot be read: {error}.", hint="Remove or replace the file.") from error
 
 

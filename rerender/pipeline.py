@@ -15,6 +15,7 @@ from rerender.planning import Plan, plan_run
 from rerender.project import Project
 from rerender.settings import Settings, draw_seed, flow_of_propagation, schema
 from rerender.stages.context import RunContext
+from rerender.video.folder import list_pictures, missing_numbers
 from rerender.video.probe import probe
 from rerender.video.read import source_hash
 
@@ -74,13 +75,15 @@ def prepare_around(
         UserError: the key frames do not fit the video; nothing was changed.
         Interrupted: the run was cancelled.
     """
-    found = find_keys(keys)
+    found = find_keys(keys, list_pictures(video) if video.is_dir() else ())
     sha256 = _check_source(project, video)
     info = probe(video, until=settings.end_frame or None)
     plan, analysis = plan_around(
         found, info, sha256, settings, analysis=project.analysis, cancelled=cancelled, note=_noting(emit)
     )
     run = _begin(RunContext(project, plan, settings, None, emit, cancelled), analysis, None)
+    if found.by_name:
+        run.note("The key frames belong to the source's pictures of the same names")
     with run.masking() as masking:
         take_over(found, project, plan.mask.fingerprint if plan.mask is not None else "", masking.apply)
     return run
@@ -96,6 +99,8 @@ def _begin(run: RunContext, analysis: dict[str, object], model: dict[str, str] |
     """Note the run in the project, which remembers its settings: what they cannot be is refused before."""
     for flow in (run.settings.flow, flow_of_propagation(run.settings)):
         flow_estimator(flow)
+    if missing := missing_numbers(run.plan.info.pictures):
+        run.note(f"The source's pictures lack the numbers {missing}; frames are counted in order, from 0")
     _say_what_changed(run, run.project.stored_settings)
     run.project.begin(run.plan.describe(), run.settings, model)
     if analysis:

@@ -15,7 +15,7 @@ from rerender.motion.keyframes import Shot, adaptive_keys, listed_keys, split_sh
 from rerender.settings import Settings
 from rerender.video.geometry import Geometry, plan_geometry
 from rerender.video.mask import Mask, plan_mask
-from rerender.video.probe import VideoInfo
+from rerender.video.probe import VideoInfo, times_of_pictures
 from rerender.video.read import FrameSource
 from rerender.video.select import Selection, select_frames
 
@@ -146,10 +146,8 @@ def plan_run(
     selection = choose_frames(info, settings)
     crop = (settings.crop_left, settings.crop_top, settings.crop_right, settings.crop_bottom)
     geometry = plan_geometry(info.width, info.height, crop, settings.short_side)
-    _check_size(geometry)
-    long_side = max(geometry.width, geometry.height)
+    check_size(geometry, settings, "short_side")
     mask = plan_mask(settings, info, selection)
-    _check_limit("pixels on the long side", long_side, settings.limit_long_side, "limit_long_side", "short_side")
     analysis = analyse(
         info,
         source_hash,
@@ -204,12 +202,16 @@ def choose_frames(info: VideoInfo, settings: Settings) -> Selection:
     Raises:
         UserError: a range that does not fit the clip, or more frames than the guard allows.
     """
+    timestamps, end_time, rate = info.timestamps, info.end_time, settings.frame_rate
+    if info.kind == "folder" and rate:  # pictures carry no times: it is theirs, and none is left out
+        timestamps, end_time = times_of_pictures(info.frames, rate)
+        rate = 0.0
     selection = select_frames(
-        info.timestamps,
+        timestamps,
         start=settings.start_frame,
         end=settings.end_frame or None,
-        frame_rate=settings.frame_rate,
-        end_time=info.end_time,
+        frame_rate=rate,
+        end_time=end_time,
     )
     range_settings = "start_frame, end_frame or frame_rate"
     _check_limit("frames", len(selection), settings.limit_frames, "limit_frames", range_settings)
@@ -279,13 +281,19 @@ def _pass_over(
     return [], motion
 
 
-def _check_size(geometry: Geometry) -> None:
-    """Refuse what the patches of the propagation would not fit into, before anything is rendered."""
+def check_size(geometry: Geometry, settings: Settings, decided_by: str) -> None:
+    """Refuse a size before anything is rendered.
+
+    Raises:
+        UserError: smaller than the patches of the propagation, or larger than the guard allows.
+    """
     if min(geometry.width, geometry.height) < LEAST_SIDE:
         raise UserError(
             f"The frames would be {geometry.width}x{geometry.height} pixels; each side needs {LEAST_SIDE} at least.",
-            hint="Raise short_side, or crop less.",
+            hint=f"Raise {decided_by}, or crop less.",
         )
+    long_side = max(geometry.width, geometry.height)
+    _check_limit("pixels on the long side", long_side, settings.limit_long_side, "limit_long_side", decided_by)
 
 
 def _check_limit(what: str, value: int, limit: int, name: str, other: str) -> None:

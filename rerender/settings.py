@@ -45,7 +45,12 @@ class SourceSettings(_Section):
     start_frame: int = _setting(0, "selection", "First frame of the video that is used.", ge=0)
     end_frame: int = _setting(0, "selection", "Frame at which to stop (not included); 0 is the end.", ge=0)
     frame_rate: float = _setting(
-        0.0, "selection", "Frames per second to use; 0 keeps each frame and its timestamp.", ge=0.0, le=240.0
+        0.0,
+        "selection",
+        "Frames per second to use; 0 keeps each frame and its timestamp. A folder of pictures is played at this rate, "
+        "0 is 25, and keeps all of them.",
+        ge=0.0,
+        le=240.0,
     )
     short_side: int = _setting(
         512,

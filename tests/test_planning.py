@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -211,6 +212,33 @@ def test_given_key_frames_cover_the_whole_clip(tmp_path: Path) -> None:
     assert sorted([7, 12, *inner]) == list(range(30))
 
 
+def test_a_number_that_all_names_share_is_no_frame_number(tmp_path: Path) -> None:
+    write_keys(tmp_path, {"key_7_v2.png": (64, 48), "key_12_v2.png": (64, 48)})
+    assert around(tmp_path).keys == (7, 12)
+
+
+def test_key_frames_named_as_the_sources_pictures_belong_to_them(tmp_path: Path) -> None:
+    """Numbers of frame folders seldom begin with 0; what EbSynth calls 0010.png is the source's 0010.png."""
+    pictures = [Path(f"{k:04d}.png") for k in range(1, 30)]
+    write_keys(tmp_path, {"0001.png": (64, 48), "0010.jpg.png": (64, 48)})
+    found = find_keys(tmp_path, pictures)
+    assert (sorted(found.files), found.by_name) == ([1, 10], False)  # one has no such picture: counted from 0
+    (tmp_path / "0010.jpg.png").rename(tmp_path / "0010.png")
+    found = find_keys(tmp_path, pictures)
+    assert (sorted(found.files), found.by_name) == ([0, 9], True)
+    from_zero = find_keys(tmp_path, [Path(f"{k:04d}.png") for k in range(30)])
+    assert (sorted(from_zero.files), from_zero.by_name) == ([1, 10], False)
+
+
+def test_key_frames_whose_sides_were_rounded_to_8_fit(tmp_path: Path) -> None:
+    write_keys(tmp_path, {"0.png": (64, 48)})
+    info = replace(clip(30), width=64, height=45)
+    plan, _ = plan_around(
+        find_keys(tmp_path), info, "hash", make_settings({"scene_cuts": False}), analysis={}, cancelled=lambda: False
+    )
+    assert (plan.geometry.width, plan.geometry.height) == (64, 48)
+
+
 def test_one_given_key_frame_is_enough(tmp_path: Path) -> None:
     write_keys(tmp_path, {"0.png": (64, 48)})
     assert [i.inner for i in around(tmp_path).intervals] == [tuple(range(1, 30))]
@@ -230,6 +258,8 @@ def test_the_size_of_given_key_frames_is_the_size_of_the_result(tmp_path: Path) 
         ({"1.png": (64, 48), "2.png": (32, 24)}, ["1.png", "64x48", "2.png", "32x24"]),
         ({"99.png": (64, 48)}, ["99.png", "0 to 29"]),
         ({"1.png": (64, 64)}, ["64x64", "64x48"]),
+        ({"1.png": (12, 9)}, ["12x9", "16 at least", "key frames' size"]),
+        ({"1.png": (2560, 1920)}, ["2560", "limit_long_side", "key frames' size"]),
     ],
 )
 def test_unfit_key_frames_are_refused(tmp_path: Path, sizes: dict[str, tuple[int, int]], words: list[str]) -> None:

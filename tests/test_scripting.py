@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from rerender.console import TerminalReporter
 from rerender.events import Event
 from rerender.files import read_picture, write_png
 from rerender.project import Project
+from rerender.video.probe import probe
 from tests.test_cli import SIZE, fails, write_clip
 
 QUICK = ("key_interval=3", "steps=3", "short_side=0", "scene_cuts=off", "workers=1", "propagation_preset=fast")
@@ -246,6 +248,31 @@ def test_propagation_alone_tells_settings_that_are_for_rendering(
     told = capsys.readouterr().err
     assert "The setting steps does nothing here" in told
     assert "flow" not in told
+
+
+def write_frames(folder: str, numbers: list[int]) -> None:
+    for number in numbers:
+        write_png(Path(folder) / f"{number:04d}.png", np.full((SIZE[1], SIZE[0], 3), 20 * number, np.uint8))
+
+
+def test_a_folder_plays_at_the_rate_that_is_asked_for(clip: Path) -> None:
+    write_frames("frames", [1, 2, 3, 4])
+    write_frames("keys", [1])
+    words = ["propagate", "frames", "--keys", "keys", "--output", "o.mp4", *quick()]
+    assert main(words) == 0
+    assert (probe("o.mp4").frames, probe("o.mp4").rate) == (4, 25)
+    assert main([*words, "--set", "frame_rate=12.5"]) == 0
+    assert (probe("o.mp4").frames, probe("o.mp4").rate) == (4, Fraction(25, 2))
+
+
+def test_gaps_in_a_folder_and_how_keys_belong_to_it_are_told(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
+    write_frames("frames", [1, 2, 5, 6])
+    write_frames("keys", [5])
+    assert main(["propagate", "frames", "--keys", "keys", "--output", "o.mp4", *quick()]) == 0
+    told = capsys.readouterr().err
+    assert "The source's pictures lack the numbers 3-4; frames are counted in order, from 0." in told
+    assert "The key frames belong to the source's pictures of the same names." in told
+    assert [path.name for path in Path("o.rerender/keys").iterdir()] == ["000002.png"]
 
 
 def test_a_file_whose_name_begins_with_a_dash(capsys: pytest.CaptureFixture[str], clip: Path) -> None:

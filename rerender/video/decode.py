@@ -15,6 +15,7 @@ from av.video.reformatter import ColorRange, Interpolation
 from PIL import Image
 
 from rerender.errors import UserError
+from rerender.pictures import flatten
 
 NOT_VIDEO_FORMATS = {"tty", "lavfi", "concat", "hls", "dash", "sdp", "webvtt", "srt", "ass", "lrc"}
 """What FFmpeg would open although it is text, or a list that leads to other files."""
@@ -154,15 +155,6 @@ def to_rgb(frame: av.VideoFrame) -> np.ndarray:
         interpolation=SWS_FLAGS,
     ).to_ndarray()
     return flatten(converted) if has_alpha else converted
-
-
-def flatten(rgba: np.ndarray) -> np.ndarray:
-    """Lay a uint8 RGBA picture (H, W, 4) on white, giving RGB (H, W, 3)."""
-    alpha = rgba[..., 3:].astype(np.uint16)
-    if alpha.min() == 255:
-        return np.ascontiguousarray(rgba[..., :3])
-    blended = rgba[..., :3] * alpha + 255 * (255 - alpha)
-    return ((blended + 127) // 255).astype(np.uint8)
 
 
 def resize_exactly(frame: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from rerender.errors import UserError
-from rerender.video.decode import flatten
+from rerender.pictures import UNREADABLE, AnimatedError, load_rgb
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
@@ -43,26 +45,16 @@ def read_picture(path: Path) -> np.ndarray:
         UserError: the file can't be read, or is animated.
     """
     try:
-        with Image.open(path) as picture:
-            if getattr(picture, "n_frames", 1) > 1:
-                raise UserError(
-                    f"The picture {path} is animated, which is read from GIF and video files only.",
-                    hint="Convert it to mp4 or gif.",
-                )
-            return _to_rgb(ImageOps.exif_transpose(picture) or picture)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return load_rgb(path)
+    except AnimatedError as error:
+        raise UserError(
+            f"The picture {path} is animated, which is read from GIF and video files only.",
+            hint="Convert it to mp4 or gif.",
+        ) from error
+    except UNREADABLE as error:
         raise UserError(
             f"The picture {path} can't be read: {error}.", hint="Replace or remove it, then run again."
         ) from error
-
-
-def _to_rgb(picture: Image.Image) -> np.ndarray:
-    if picture.mode.startswith("I"):
-        grey = np.clip(np.asarray(picture).astype(np.int64), 0, 65535)
-        return np.repeat(((grey + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
-    if picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info:
-        return flatten(np.asarray(picture.convert("RGBA")))
-    return np.array(picture.convert("RGB"))  # a copy that may be written to
 
 
 def check_pictures(pictures: list[Path]) -> tuple[int, int]:
@@ -81,3 +73,19 @@ def check_pictures(pictures: list[Path]) -> tuple[int, int]:
                 hint="Bring all frames to one size, or take the odd ones out of the folder.",
             )
     return width, height
+
+
+def missing_numbers(pictures: Sequence[Path]) -> str:
+    """The numbers that are left out where the names otherwise count evenly: "4-6, 9". "" where there are none.
+
+    Args:
+        pictures: in natural order; their number is the last one in their names.
+    """
+    found = [re.findall(r"\d+", path.stem) for path in pictures]
+    numbers = [int(each[-1]) for each in found if each]
+    steps = Counter(after - before for before, after in pairwise(numbers))
+    if len(numbers) < len(pictures) or not steps or min(steps) < 1:
+        return ""
+    step = steps.most_common(1)[0][0]
+    gaps = [(before + step, after - step) for before, after in pairwise(numbers) if after - before > step]
+    return ", ".join(str(first) if first >= last else f"{first}-{last}" for first, last in gaps)

@@ -122,24 +122,30 @@ def probe(path: Path | str, *, frame_rate: float | Fraction = DEFAULT_RATE, unti
 
 
 def _probe_pictures(path: Path, pictures: list[Path], frame_rate: float | Fraction, until: int | None) -> VideoInfo:
-    rate = exact_rate(frame_rate)
-    if rate <= 0:
+    if frame_rate <= 0:
         raise UserError(f"The frame rate {float(frame_rate):g} for {path} must be above 0.")
     used = pictures[: until or None]
     width, height = check_pictures(used)
+    timestamps, duration = times_of_pictures(len(used), frame_rate)
     return VideoInfo(
         path=path,
         kind="folder",
         width=width,
         height=height,
-        timestamps=tuple(index / rate for index in range(len(used))),
-        duration=len(used) / rate,
-        rate=rate,
+        timestamps=timestamps,
+        duration=duration,
+        rate=exact_rate(frame_rate),
         is_variable=False,
         codec=used[0].suffix.lower().lstrip("."),
         is_complete=len(used) == len(pictures),
         pictures=tuple(used),
     )
+
+
+def times_of_pictures(count: int, frame_rate: float | Fraction) -> tuple[tuple[Fraction, ...], Fraction]:
+    """When each of `count` pictures is shown at a constant rate, and when the last one ends, in seconds."""
+    rate = exact_rate(frame_rate)
+    return tuple(index / rate for index in range(count)), count / rate
 
 
 @dataclass

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from rerender.errors import UserError
-from rerender.video.folder import list_pictures, read_picture
+from rerender.video.folder import list_pictures, missing_numbers, read_picture
 from rerender.video.probe import probe
 from rerender.video.read import FrameSource
 from tests.video.clips import plain_frame
@@ -36,6 +36,25 @@ def test_a_folder_is_a_clip_at_the_given_rate(tmp_path: Path) -> None:
     with FrameSource(info) as source:
         for index, frame in source.read():
             assert np.array_equal(frame, plain_frame(index))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "missing"),
+    [
+        ([1, 2, 3, 7, 8, 20, 21], "4-6, 9-19"),
+        ([0, 1, 3], "2"),
+        ([10, 12, 14, 18], "16"),
+        ([5, 6, 7], ""),
+        ([0, 10, 20], ""),
+        ([4], ""),
+    ],
+)
+def test_numbers_that_are_left_out(numbers: list[int], missing: str) -> None:
+    assert missing_numbers([Path(f"frame_{number:03d}.png") for number in numbers]) == missing
+
+
+def test_names_without_numbers_lack_none() -> None:
+    assert missing_numbers([Path("a.png"), Path("b1.png"), Path("b7.png"), Path("b8.png")]) == ""
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "bmp", "tiff"])
