@@ -14,16 +14,30 @@
         return document.querySelector("#rerender_redo_frame input");
     }
 
+    function set(element, name, value) {
+        if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+    }
+
     function define(name, constructor) {
         if (!customElements.get(name)) customElements.define(name, constructor);
     }
 
-    // The strip of key frames: a click selects one.
+    const KEYS_OF_A_LINE = {ArrowLeft: -1, ArrowRight: 1};
+
+    // The strip of key frames: a click selects one, the arrow keys go on to the one beside it.
     class Strip extends HTMLElement {
         connectedCallback() {
             this.addEventListener("click", (event) => {
                 const tile = event.target.closest("button[data-frame]");
                 if (tile) this.select(tile.dataset.frame);
+            });
+            this.addEventListener("keydown", (event) => {
+                const tiles = [...this.querySelectorAll("button[data-frame]")];
+                const next = tiles[tiles.indexOf(event.target) + (KEYS_OF_A_LINE[event.key] || NaN)];
+                if (!next) return;
+                event.preventDefault();
+                next.focus();
+                this.select(next.dataset.frame);
             });
             this.mark();
         }
@@ -38,8 +52,21 @@
 
         mark() {
             const input = selectedFrame();
+            const job = document.querySelector("#rerender_status .rerender-frames");
+            const same = job && job.dataset.clip === this.dataset.clip;
+            const rendered = same ? job.dataset.rendered.split(" ") : [];
             for (const tile of this.querySelectorAll("button[data-frame]")) {
-                tile.classList.toggle("selected", Boolean(input) && tile.dataset.frame === input.value);
+                const frame = tile.dataset.frame;
+                const selected = Boolean(input) && frame === input.value;
+                const state = {
+                    rendered: rendered.includes(frame),
+                    rendering: Boolean(same) && frame === job.dataset.rendering,
+                };
+                tile.classList.toggle("selected", selected);
+                set(tile, "aria-pressed", String(selected));
+                for (const [name, on] of Object.entries(state)) tile.classList.toggle(name, on);
+                const said = Object.keys(state).filter((name) => state[name]);
+                set(tile, "aria-label", [`frame ${frame}`, ...said].join(", "));
             }
         }
     }
@@ -51,7 +78,19 @@
         before.classList.add("before");
         after.classList.add("after");
         stage.append(after, before, line, make("em", "left", "source"), make("em", "right", "result"));
-        const place = (share) => stage.style.setProperty("--rerender-share", `${Math.min(1, Math.max(0, share)) * 100}%`);
+        let shared = 0.5;
+        const place = (share) => {
+            shared = Math.min(1, Math.max(0, share));
+            stage.style.setProperty("--rerender-share", `${shared * 100}%`);
+            stage.setAttribute("aria-valuenow", Math.round(shared * 100));
+        };
+        const slider = {tabindex: 0, role: "slider", "aria-label": "Line between source and result"};
+        for (const [name, value] of Object.entries(slider)) stage.setAttribute(name, value);
+        stage.addEventListener("keydown", (event) => {
+            if (!stage.classList.contains("wipe") || !KEYS_OF_A_LINE[event.key]) return;
+            event.preventDefault();
+            place(shared + 0.05 * KEYS_OF_A_LINE[event.key]);
+        });
         const follow = (event) => {
             const box = stage.getBoundingClientRect();
             place((event.clientX - box.left) / box.width);
@@ -60,7 +99,7 @@
             if (stage.classList.contains("wipe") && (event.pointerType === "mouse" || event.buttons)) follow(event);
         });
         stage.addEventListener("pointerdown", follow);
-        place(0.5);
+        place(shared);
         return stage;
     }
 
@@ -88,6 +127,11 @@
             this.source = this.video(this.getAttribute("source"), true);
             this.stage = wipeStage(this.source, this.result);
             this.append(this.stage, this.controls());
+            this.stage.addEventListener("keydown", (event) => {
+                if (event.key !== " ") return;
+                event.preventDefault();
+                this.play.click();
+            });
             this.mode("wipe");
             this.keepInStep();
         }
@@ -107,6 +151,7 @@
             this.play = make("button", "", "▶");
             this.play.type = "button";
             this.play.title = "Play or pause";
+            this.play.setAttribute("aria-label", this.play.title);
             this.play.onclick = () => (this.result.paused ? this.start() : this.pause());
             this.bar = make("input");
             Object.assign(this.bar, {type: "range", min: 0, max: 1, step: 0.001, value: 0, title: "Position"});
@@ -130,6 +175,7 @@
         mode(name) {
             for (const [other, button] of Object.entries(this.modes)) {
                 button.classList.toggle("on", other === name);
+                button.setAttribute("aria-pressed", other === name);
                 this.stage.classList.toggle(other, other === name);
             }
         }
@@ -187,11 +233,50 @@
         if (interrupt && interrupt.style.display !== display) interrupt.style.display = display;
     };
 
+    // A run takes long: the window's title tells how far it is, and a notification that it is over, to whoever turned to
+    // something else meanwhile. Both only as the webui does it for its own runs.
+    const asked = (name) => (typeof opts === "undefined" ? true : opts[name]);
+    let ran = false;
+    const tellOthers = () => {
+        const runs = document.querySelector("#rerender_status .rerender-state.running") !== null;
+        const bar = document.querySelector("#rerender_status .rerender-bar");
+        const title = document.title.replace(/^\[Rerender \d+%\] /, "");
+        const far = runs && bar && asked("show_progress_in_title") ? Math.round(bar.getAttribute("aria-valuenow")) : null;
+        const wanted = far === null ? title : `[Rerender ${far}%] ${title}`;
+        if (document.title !== wanted) document.title = wanted;
+        if (ran && !runs) notify(document.querySelector("#rerender_status .rerender-card"));
+        ran = runs;
+    };
+    const notify = (card) => {
+        if (!card || document.hasFocus() || !("Notification" in window) || Notification.permission !== "granted") return;
+        const head = card.querySelector(".rerender-head, b");
+        const notification = new Notification("Rerender", {body: head ? head.innerText : ""});
+        notification.onclick = () => {
+            window.focus();
+            notification.close();
+        };
+    };
+
     // Gradio sets the number by itself when a picture of the gallery is clicked, without an event.
     setInterval(() => {
         document.querySelectorAll("rerender-strip").forEach((strip) => strip.mark());
         tellKeys();
+        tellOthers();
     }, 300);
+
+    // The webui's counters of tokens and of brackets, for our prompts.
+    const counted = ["prompt", "negative_prompt"].map((name) =>
+        ["", "_counter", "_count"].map((end) => `rerender_${name}${end}`)
+    );
+    if (typeof setupTokenCounting === "function") {
+        onUiLoaded(() => {
+            for (const [prompt, counter, button] of counted) {
+                setupTokenCounting(prompt, counter, button);
+                if (typeof setupBracketChecking === "function") setupBracketChecking(prompt, counter);
+            }
+        });
+        onOptionsChanged(() => counted.forEach((ids) => toggleTokenCountingVisibility(...ids)));
+    }
 
     // After the page was loaded anew, the tab shows the job that runs, or the newest one, again: the button is pressed
     // as soon as it is there and gradio listens to it, which takes a moment longer than onUiLoaded. Alone, the page's

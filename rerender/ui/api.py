@@ -23,7 +23,7 @@ from rerender.presets import PresetShelf
 from rerender.settings import json_schema, make_settings
 from rerender.ui.jobs import Job, Jobs
 from rerender.ui.pictures import png_bytes
-from rerender.ui.places import TooLarge, confined, safe_name
+from rerender.ui.places import TooLarge, confined, kept_upload, safe_name
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +107,10 @@ class Access:
         caps = {name: cap for name, cap in self.caps().items() if cap > 0}
         asked = make_settings(checked).dict() if caps else {}
         return checked | {name: min(asked[name] or cap, cap) for name, cap in caps.items()}
+
+    def keep_mask(self, uploaded: Path) -> str:
+        """Keep a mask that was uploaded on a page; returns the name by which the setting can use it."""
+        return kept_upload(uploaded, self.uploads).relative_to(self.uploads).as_posix()
 
     def start_from(self, preset: str) -> dict[str, Any]:
         """The settings of a preset; of the default one for "".

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import html
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from rerender.errors import Interrupted, RerenderError, UserError
-from rerender.files import replacing
 from rerender.settings import Settings, make_settings
 from rerender.ui import texts
 from rerender.ui.clips import Clips
-from rerender.ui.places import safe_name
+from rerender.ui.newest import Newest
+from rerender.ui.places import kept_upload, without_folders
 from rerender.ui.status import error_html
 from rerender.ui.strip import Edit, edited_keys, empty_strip, listed, strip_html
-from rerender.ui.surroundings import Newest, Surroundings
+from rerender.ui.surroundings import Surroundings
 
 if TYPE_CHECKING:  # the libraries of video and flow are left for the first use: a webui that starts must not wait
     from rerender.planning import Plan
     from rerender.video.probe import VideoInfo
 
-SETTLE_SECONDS = 0.25
-"""A slider that moves asks many times; only a question that stands this long is answered."""
 REDRAW_SECONDS = 0.4
+GATHER_SECONDS = 0.1
+"""A former project changes many controls at once, each of which asks for the strip; only the last one is answered."""
 
 
 class ClipView:
@@ -36,8 +36,8 @@ class ClipView:
         names: of the settings whose values the handlers get, in order.
     """
 
-    def __init__(self, around: Surroundings, clips: Clips, newest: Newest, names: Sequence[str]) -> None:
-        self.around, self.clips, self.newest, self.names = around, clips, newest, list(names)
+    def __init__(self, around: Surroundings, clips: Clips, names: Sequence[str]) -> None:
+        self.around, self.clips, self.names = around, clips, list(names)
 
     def video(self, file: Any, path: str, job_id: str) -> Path | None:
         """The clip that is chosen: an upload, a path, or that of the project.
@@ -47,7 +47,7 @@ class ClipView:
         """
         access = self.around.access
         if file is not None:
-            return _kept_upload(Path(file.name), access.uploads)
+            return kept_upload(Path(file.name), access.uploads)
         if path and path.strip():
             return access.video(path.strip().strip('"'))
         jobs = self.around.jobs()
@@ -73,20 +73,21 @@ class ClipView:
             raise UserError("No video is chosen.", hint="Upload one, or name a path on the server.")
         return self.clips.plan(video, self.settings(values), lambda: False)
 
-    def show(self, request: gr.Request, file: Any, path: str, job_id: str, *values: Any) -> Iterator[list[Any]]:
+    def show(self, newest: Newest, file: Any, path: str, job_id: str, *values: Any) -> Iterator[list[Any]]:
         """Facts, strip and the slider of frames; the strip fills as pictures are decoded."""
-        outdated = self.newest.claim(request, "strip")
         nothing = [gr.update(), gr.update(), gr.update()]
-        yield nothing
-        time.sleep(SETTLE_SECONDS)
-        if not outdated():
-            yield from self._shown(file, path, job_id, values, outdated)
-        if outdated():
-            yield nothing  # see `Newest`
+        with newest.answering("strip") as outdated:
+            yield nothing
+            time.sleep(GATHER_SECONDS)
+            if not outdated():
+                yield from self._shown(file, path, job_id, values, outdated)
+            if outdated():
+                yield nothing  # see `Newest`
 
     def _shown(
         self, file: Any, path: str, job_id: str, values: Sequence[Any], outdated: Callable[[], bool]
     ) -> Iterator[list[Any]]:
+        video: Path | None = None
         try:
             video = self.video(file, path, job_id)
             if video is None:
@@ -100,7 +101,7 @@ class ClipView:
         except Interrupted:
             return
         except RerenderError as error:
-            yield [gr.update(), error_html(error.message, error.hint), gr.update()]
+            yield [gr.update(), error_html(without_folders(error.message, video), error.hint), gr.update()]
 
     def _strips(self, video: Path, settings: Settings, outdated: Callable[[], bool]) -> Iterator[str]:
         if not self.clips.is_known(video, settings):
@@ -123,16 +124,13 @@ class ClipView:
                 yield strip_html(plan, pictures, busy=busy)
         yield strip_html(plan, pictures, busy=busy)
 
-    def look_at(self, request: gr.Request, frame: float, file: Any, path: str, job_id: str, *values: Any) -> str:
+    def look_at(self, newest: Newest, frame: float, file: Any, path: str, job_id: str, *values: Any) -> str:
         """A picture of the frame under the slider."""
-        outdated = self.newest.claim(request, "frame")
-        time.sleep(SETTLE_SECONDS / 2)
-        if outdated():
-            return gr.update()
         try:
-            plan = self.plan(file, path, job_id, values)
-            frame = min(max(0, int(frame or 0)), plan.info.frames - 1)
-            (found,) = self.clips.thumbnails(plan, [frame])
+            with newest.answering("frame"):
+                plan = self.plan(file, path, job_id, values)
+                frame = min(max(0, int(frame or 0)), plan.info.frames - 1)
+                (found,) = self.clips.thumbnails(plan, [frame])
         except RerenderError:
             return ""
         return f'<figure class="rerender-look"><img src="{found[1]}" alt=""><figcaption>{frame}</figcaption></figure>'
@@ -165,9 +163,10 @@ class ClipView:
 
 
 def facts_html(info: VideoInfo) -> str:
-    """Size, length, rate and sound of a clip."""
+    """Name, size, length, rate and sound of a clip."""
     rate = float(info.rate)
     facts = [
+        html.escape(info.path.name),
         f"{info.width}×{info.height}, {info.frames} frames",
         f"{float(info.duration):.1f} s at {rate:.4g} frames a second",
         *(["uneven frame rate"] if info.is_variable else []),
@@ -184,12 +183,3 @@ def _message(plan: Plan, edit: Edit, selected: int) -> str:
     if any(selected in (shot[0], shot[-1]) for shot in plan.shots):
         return f'<div class="rerender-note">{texts.STAYS.format(frame=selected)}</div>'
     return ""
-
-
-def _kept_upload(uploaded: Path, uploads: Path) -> Path:
-    """A copy of gradio's temporary file: a job must survive a restart. Its folder's name is the content's hash."""
-    kept = uploads / uploaded.parent.name[:16] / safe_name(uploaded.name)
-    if not kept.exists():
-        with replacing(kept) as temporary:
-            shutil.copyfile(uploaded, temporary)
-    return kept

@@ -10,6 +10,7 @@ import gradio as gr
 
 from rerender.settings import SettingInfo, schema
 from rerender.ui import texts
+from rerender.ui.labels import in_words, label
 
 # Ranges that make a slider useful; what lies outside can still be given by API and command line.
 _SLIDERS: dict[str, tuple[float, float]] = {
@@ -24,16 +25,8 @@ _SLIDERS: dict[str, tuple[float, float]] = {
     "guide_outline": (0, 20),
     "guide_temporal": (0, 20),
 }
-# Names that read better than the setting's own.
-_LABELS: dict[str, str] = {
-    "cfg_scale": "CFG scale",
-    "steps": "Sampling steps",
-    "scheduler": "Schedule type",
-    "sampler": "Sampling method",
-    "poisson": "Poisson blending",
-    "freeu": "FreeU",
-    **{f"freeu_{name}": f"FreeU {name}" for name in ("b1", "b2", "s1", "s2")},
-}
+# What a text may be, where no host has to be asked.
+_CHOICES: dict[str, Sequence[str]] = {"flow": ("dis_guided", "dis", "dis_fast")}
 _INFO: dict[str, str] = {"seed": texts.SEED_INFO, "key_interval": texts.INTERVAL_INFO}
 # Where the label says it all.
 _PLAIN = frozenset({"prompt", "negative_prompt", "sampler", "scheduler", "steps", "cfg_scale"})
@@ -84,7 +77,7 @@ class Maker:
 
     def _control(self, info: SettingInfo, changes: Mapping[str, Any]) -> Any:
         common: dict[str, Any] = {
-            "label": _LABELS.get(info.name, info.label),
+            "label": label(info),
             "value": info.default,
             "elem_id": self.id(info.name),
             **changes,
@@ -92,8 +85,8 @@ class Maker:
         if info.type is bool:
             return gr.Checkbox(**common)
         if info.name not in _PLAIN:
-            common.setdefault("info", _INFO.get(info.name, info.help))
-        choices = self.choices.get(info.name, ()) or info.choices
+            common.setdefault("info", _INFO.get(info.name) or in_words(info.help))
+        choices = self.choices.get(info.name) or _CHOICES.get(info.name) or info.choices
         if choices:
             return gr.Dropdown(choices=list(choices), **common)
         if info.type is str:

@@ -13,31 +13,33 @@ from rerender.files import read_picture
 from rerender.ui import texts
 from rerender.ui.clip_view import ClipView
 from rerender.ui.compare import empty_html, sheet_html, still_html, wipe_html
+from rerender.ui.newest import Newest
 from rerender.ui.places import Missing
 from rerender.ui.status import error_html
-from rerender.ui.surroundings import Newest, Surroundings
+from rerender.ui.surroundings import Surroundings
 
 
 class FrameView:
     """Handlers about the selected key frame."""
 
-    def __init__(self, around: Surroundings, clip: ClipView, newest: Newest) -> None:
-        self.around, self.clip, self.newest = around, clip, newest
+    def __init__(self, around: Surroundings, clip: ClipView) -> None:
+        self.around, self.clip = around, clip
 
     def pick(self, job_id: str, event: gr.SelectData) -> Any:
         """The frame number of a picture in the gallery."""
         frames = self.around.jobs().get(job_id).key_frames if job_id else ()
         return frames[event.index] if event.index < len(frames) else gr.update()
 
-    def select(self, request: gr.Request, frame: float, file: Any, path: str, job_id: str, *values: Any) -> list[Any]:
+    def select(self, newest: Newest, frame: float, file: Any, path: str, job_id: str, *values: Any) -> list[Any]:
         """The comparison, and the picture that can be sent on."""
         number = int(frame or 0)
-        result = self._result(job_id, number)
-        try:
-            plan = self.clip.plan(file, path, job_id, values)
-            source = self.clip.clips.frame(plan, min(max(0, number), plan.info.frames - 1))
-        except RerenderError:
-            source = None
+        with newest.answering("selected"):
+            result = self._result(job_id, number)
+            try:
+                plan = self.clip.plan(file, path, job_id, values)
+                source = self.clip.clips.frame(plan, min(max(0, number), plan.info.frames - 1))
+            except RerenderError:
+                source = None
         return [_comparison(source, result, number), None if result is None else Image.fromarray(result)]
 
     def inspect(self, job_id: str, frame: float) -> str:

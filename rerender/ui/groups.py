@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import gradio as gr
 
@@ -41,7 +43,7 @@ def constraint_groups(maker: Maker) -> None:
             with gr.Column(min_width=230):
                 for prefix in column:
                     _constraint(maker, next(each for each in CONSTRAINTS if each.prefix == prefix))
-    _folded(maker, "References", "References")
+    _folded(maker, "References", "References", "flow")
 
 
 def _constraint(maker: Maker, constraint: Constraint) -> None:
@@ -73,16 +75,22 @@ def key_frame_group(maker: Maker) -> None:
     _folded(maker, "Key frames", f"{texts.MORE}: choice of key frames")
 
 
-def further_groups(maker: Maker) -> None:
-    """Everything that has no control yet, section by section, folded."""
+def further_groups(maker: Maker, keep_mask: Callable[[Path], str]) -> None:
+    """Everything that has no control yet, section by section, folded.
+
+    Args:
+        keep_mask: stores an uploaded mask; returns what the setting is to name it by.
+    """
     gr.HTML(f'<div class="rerender-title">{texts.EVERYTHING_ELSE}</div>')
     titles = {"Source": texts.SOURCE_SECTION, "Generation": texts.SAMPLING_SECTION}
     for section in SECTIONS:
-        _folded(maker, section, titles.get(section, section))
+        with_upload = section == "Mask" and maker.has("mask")
+        _folded(maker, section, titles.get(section, section), upload=keep_mask if with_upload else None)
 
 
-def _folded(maker: Maker, section: str, title: str) -> None:
-    names = maker.rest(section)
+def _folded(maker: Maker, section: str, title: str, *more: str, upload: Callable[[Path], str] | None = None) -> None:
+    """A section's settings that have no control yet, and `more` of others, folded away."""
+    names = [*maker.rest(section), *more]
     if not names:
         return
     element = maker.id(f"section_{section.lower().replace(' ', '_')}")
@@ -90,3 +98,13 @@ def _folded(maker: Maker, section: str, title: str) -> None:
         for pair in zip(names[::2], [*names[1::2], ""], strict=False):
             with gr.Row():
                 maker.make(*filter(None, pair))
+        if upload is not None:
+            _mask_upload(maker, upload)
+
+
+def _mask_upload(maker: Maker, keep: Callable[[Path], str]) -> None:
+    button = gr.UploadButton(
+        texts.UPLOAD_MASK, file_types=["video", "image"], size="sm", elem_id=maker.id("mask_upload")
+    )
+    button.do_not_save_to_config = True
+    button.upload(lambda file: keep(Path(file.name)), inputs=[button], outputs=[maker.made["mask"]])

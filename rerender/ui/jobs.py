@@ -24,8 +24,9 @@ from rerender.errors import Interrupted, RerenderError, UserError
 from rerender.events import Event
 from rerender.files import storage_error, write_json
 from rerender.settings import draw_seed, make_settings
+from rerender.ui import texts
 from rerender.ui.job import Format, Job, State, checked_format, checked_stage, job_of
-from rerender.ui.places import Busy, Missing
+from rerender.ui.places import Busy, Missing, without_folders
 from rerender.ui.work import OpenHost, Signals, Workshop
 
 if TYPE_CHECKING:
@@ -284,7 +285,8 @@ class Jobs:
         except Interrupted:
             return {"state": "interrupted"}
         except RerenderError as error:
-            return {"state": "failed", "error": error.message, "hint": error.hint}
+            message = without_folders(error.message, Path(job.video))
+            return {"state": "failed", "error": message, "hint": error.hint}
         except OSError as error:
             failure = storage_error(error, self.root / job.id)
             return {"state": "failed", "error": failure.message, "hint": failure.hint}
@@ -315,7 +317,9 @@ class Jobs:
             rendered = tuple(sorted({*job.key_frames, int(event.data["frame"])}))
             self._signals[job_id].preview = None  # the picture itself is there
             self._update(job_id, key_frames=rendered, rendering=None)
-        elif event.kind == "note":
+        elif event.kind == "stage" and event.data["state"] == "kept" and job.stage == event.data["stage"] in texts.KEPT:
+            self.tell(job_id, texts.KEPT[job.stage])
+        elif event.kind == "note" and event.data["text"] not in job.notes[-1:]:
             self._update(job_id, store=False, notes=(*job.notes, str(event.data["text"]))[-20:])
         elif event.kind == "output":
             self._update(job_id, output=Path(event.data["path"]).name)

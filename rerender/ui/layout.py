@@ -13,6 +13,7 @@ from rerender.ui.compare import empty_html
 from rerender.ui.controls import Maker, left_out
 from rerender.ui.groups import constraint_groups, further_groups, key_frame_group, sampling_group
 from rerender.ui.job import Format
+from rerender.ui.newest import Newest
 from rerender.ui.preset_view import advice_html
 from rerender.ui.status import hint_html
 from rerender.ui.strip import empty_strip
@@ -47,6 +48,7 @@ def lay_out(around: Surroundings) -> Parts:
     parts = Parts()
     choices = {"sampler": around.samplers, "scheduler": around.schedulers}
     maker = Maker(without=left_out(), choices=choices)
+    parts.at["newest"] = gr.State(Newest())
     parts.at["job_id"] = gr.Textbox(value="", visible=False, elem_id="rerender_job_id")
     with gr.Row(elem_id="rerender_top"):
         with gr.Column(scale=6, min_width=400):
@@ -69,11 +71,24 @@ def lay_out(around: Surroundings) -> Parts:
 def _prompts(parts: Parts, around: Surroundings, maker: Maker) -> None:
     placeholders = {"prompt": "What the result should look like", "negative_prompt": "What to keep out of the picture"}
     for name, words in placeholders.items():
-        maker.make(name, lines=2, placeholder=words, show_label=False)
+        with gr.Row(elem_id=f"rerender_{name}_row"):
+            # The class is what the webui's Ctrl+Up and Ctrl+Down look for.
+            maker.make(name, lines=2, placeholder=words, show_label=False, elem_classes="prompt")
+        if around.count_tokens is not None:
+            _token_counter(parts, name)
     names = list(around.styles()) if around.styles is not None else []
     parts.at["styles"] = gr.Dropdown(
         names, value=[], multiselect=True, label=texts.STYLES, visible=bool(names), elem_id="rerender_styles"
     )
+
+
+def _token_counter(parts: Parts, name: str) -> None:
+    """The number of tokens over a prompt; the webui's own script moves it there and asks for it."""
+    element = f"rerender_{name}_counter"
+    parts.at[f"{name}_counter"] = gr.HTML(
+        "<span>0/75</span>", visible=False, elem_id=element, elem_classes="token-counter"
+    )
+    parts.buttons[f"{name}_count"] = gr.Button(visible=False, elem_id=f"rerender_{name}_count")
 
 
 def _buttons(parts: Parts) -> None:
@@ -136,13 +151,13 @@ def _settings(parts: Parts, around: Surroundings, maker: Maker) -> None:
     gr.HTML(f'<div class="rerender-title">{texts.SAMPLING}</div>')
     sampling_group(maker)
     with gr.Row(elem_id="rerender_seed_row"):
-        maker.make("seed", scale=8)
+        maker.make("seed", scale=8, value=-1)  # as in the webui: every first key frame is another try
         for label, name in ((texts.DICE, "dice"), (texts.RECYCLE, "recycle")):
             parts.buttons[name] = gr.Button(
                 label, scale=1, min_width=42, elem_id=f"rerender_seed_{name}", elem_classes="tool"
             )
     constraint_groups(maker)
-    further_groups(maker)
+    further_groups(maker, around.access.keep_mask)
     parts.at["format"] = gr.Dropdown(
         list(get_args(Format)), value="mp4", label=texts.OUTPUT_FORMAT, elem_id="rerender_format"
     )
@@ -163,7 +178,7 @@ def _presets(parts: Parts, shelf: PresetShelf) -> None:
 
 def _results(parts: Parts) -> None:
     parts.at["status"] = gr.HTML(hint_html(texts.ADVICE), elem_id="rerender_status")
-    with gr.Tabs(elem_id="rerender_results"):
+    with gr.Tabs(elem_id="rerender_results") as parts.at["results"]:
         with gr.Tab(texts.KEY_FRAMES, id="keys"):
             _key_frames(parts)
         with gr.Tab(texts.RESULT, id="result"):

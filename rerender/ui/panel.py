@@ -13,9 +13,10 @@ from rerender.ui.clip_view import ClipView
 from rerender.ui.clips import Clips
 from rerender.ui.frame_view import FrameView
 from rerender.ui.layout import STAGES, Parts, lay_out
+from rerender.ui.newest import SETTLE_SECONDS, Newest
 from rerender.ui.preset_view import PresetView
 from rerender.ui.run_view import SHOWN, RunView
-from rerender.ui.surroundings import Newest, Surroundings
+from rerender.ui.surroundings import Surroundings
 
 __all__ = ["Surroundings", "build_panel"]
 
@@ -35,14 +36,17 @@ def build_panel(around: Surroundings, *, page: gr.Blocks | None = None) -> None:
             its own script (javascript/rerender.js) presses the button instead, because a tab has no load event.
     """
     parts = lay_out(around)
-    names, newest = list(parts.settings), Newest()
-    clip = ClipView(around, Clips(), newest, names)
-    run = RunView(around, clip, newest, _publisher(parts["files"]))
+    names = list(parts.settings)
+    clip = ClipView(around, Clips(), names)
+    run, frames = RunView(around, clip, _publisher(parts["files"])), FrameView(around, clip)
     _wire_clip(parts, clip)
-    _wire_frames(parts, FrameView(around, clip, newest))
-    _wire_runs(parts, run, FrameView(around, clip, newest))
+    _wire_frames(parts, frames)
+    _wire_runs(parts, run, frames)
     _wire_restore(parts, run, page)
     _wire_presets(parts, PresetView(PresetShelf(around.preset_folder), names))
+    if around.count_tokens is not None:
+        for name, counter in zip(("prompt", "negative_prompt"), around.count_tokens, strict=True):
+            _wire_counter(parts, name, counter)
     if around.send is None:
         parts.buttons["send"].visible = False
     else:
@@ -53,16 +57,15 @@ def _wire_clip(parts: Parts, clip: ClipView) -> None:
     chosen = [*parts.of("file", "path", "job_id"), *parts.settings.values()]
     shown: dict[str, Any] = {
         "fn": clip.show,
-        "inputs": chosen,
+        "inputs": [parts["newest"], *chosen],
         "outputs": parts.of("facts", "strip", "frame"),
         "show_progress": "hidden",
     }
-    for component in (*parts.of("file", "job_id"), *(parts.settings[name] for name in _OF_THE_STRIP)):
-        component.change(**shown)
-    parts["path"].blur(**shown)
-    parts["path"].submit(**shown)
-    parts["frame"].change(
-        clip.look_at, inputs=[parts["frame"], *chosen], outputs=[parts["look"]], show_progress="hidden"
+    strip = [*parts.of("file", "job_id"), *(parts.settings[name] for name in _OF_THE_STRIP)]
+    for event in (*(component.change for component in strip), parts["path"].blur, parts["path"].submit):
+        _settled(parts, event, "strip").then(**shown)
+    _settled(parts, parts["frame"].change, "frame").then(
+        clip.look_at, inputs=[*parts.of("newest", "frame"), *chosen], outputs=[parts["look"]], show_progress="hidden"
     )
     mode, keys = parts.settings["key_mode"], parts.settings["key_frames"]
     for edit in ("add", "move", "remove"):
@@ -72,14 +75,24 @@ def _wire_clip(parts: Parts, clip: ClipView) -> None:
             outputs=[mode, keys, *parts.of("automatic_mode", "strip_message", "selected")],
             show_progress="hidden",
         )
+    keys.input(lambda text: "listed" if text.strip() else gr.update(), inputs=[keys], outputs=[mode])
     parts.buttons["automatic"].click(
         clip.automatic, inputs=[parts["automatic_mode"]], outputs=[mode, keys, parts["strip_message"]]
     )
 
 
+def _settled(parts: Parts, event: Any, question: str, seconds: float = SETTLE_SECONDS) -> Any:
+    """What follows an event once nothing moves any more: see `Newest.settle`."""
+
+    def settle(newest: Newest) -> None:
+        newest.settle(question, seconds)
+
+    return event(settle, inputs=[parts["newest"]], outputs=[], show_progress="hidden")
+
+
 def _wire_frames(parts: Parts, frames: FrameView) -> None:
     for changed in ("selected", "job_id"):
-        parts[changed].change(**_selecting(parts, frames))
+        _settled(parts, parts[changed].change, "selected", seconds=0.05).then(**_selecting(parts, frames))
     parts["gallery"].select(frames.pick, inputs=[parts["job_id"]], outputs=[parts["selected"]], show_progress="hidden")
     parts.buttons["inspect"].click(frames.inspect, inputs=parts.of("job_id", "selected"), outputs=[parts["inspection"]])
 
@@ -87,7 +100,7 @@ def _wire_frames(parts: Parts, frames: FrameView) -> None:
 def _selecting(parts: Parts, frames: FrameView) -> dict[str, Any]:
     return {
         "fn": frames.select,
-        "inputs": [*parts.of("selected", "file", "path", "job_id"), *parts.settings.values()],
+        "inputs": [*parts.of("newest", "selected", "file", "path", "job_id"), *parts.settings.values()],
         "outputs": parts.of("comparison", "picture"),
         "show_progress": "hidden",
     }
@@ -95,14 +108,12 @@ def _selecting(parts: Parts, frames: FrameView) -> dict[str, Any]:
 
 def _wire_runs(parts: Parts, run: RunView, frames: FrameView) -> None:
     inputs = [*parts.of("file", "path", "job_id", "format", "styles"), *parts.settings.values()]
-    outputs = _shown(parts)
-    for _, stage in STAGES:
-        parts.buttons[stage].click(run.starter(stage), inputs=inputs, outputs=outputs, show_progress="hidden").then(
+    starters = {stage: (run.starter(stage), [parts["newest"], *inputs]) for _, stage in STAGES}
+    starters["redo"] = (run.redo, [*parts.of("newest", "selected"), *inputs])
+    for button, (start, given) in starters.items():
+        parts.buttons[button].click(start, inputs=given, outputs=_shown(parts), show_progress="hidden").then(
             **_selecting(parts, frames)
         )
-    parts.buttons["redo"].click(
-        run.redo, inputs=[parts["selected"], *inputs], outputs=outputs, show_progress="hidden"
-    ).then(**_selecting(parts, frames))
     job = [parts["job_id"]]
     parts.buttons["interrupt"].click(run.cancel, inputs=job, outputs=[], queue=False)
     parts.buttons["skip"].click(run.skip, inputs=job, outputs=[], queue=False)
@@ -113,15 +124,15 @@ def _wire_runs(parts: Parts, run: RunView, frames: FrameView) -> None:
 
 def _wire_restore(parts: Parts, run: RunView, page: gr.Blocks | None) -> None:
     restored = [*_shown(parts), *parts.of("format", "styles"), *parts.settings.values()]
-    parts.buttons["restore"].click(run.restore, inputs=[], outputs=restored, show_progress="hidden")
+    parts.buttons["restore"].click(run.restore, inputs=[parts["newest"]], outputs=restored, show_progress="hidden")
     parts["project"].input(
         run.open,
-        inputs=[parts["project"]],
+        inputs=[*parts.of("newest", "project"), parts.settings["key_mode"]],
         outputs=[*restored, *parts.of("file", "path")],
         show_progress="hidden",
     )
     if page is not None:
-        page.load(run.restore, inputs=[], outputs=restored, show_progress="hidden")
+        page.load(run.restore, inputs=[parts["newest"]], outputs=restored, show_progress="hidden")
 
 
 def _wire_presets(parts: Parts, presets: PresetView) -> None:
@@ -134,6 +145,18 @@ def _wire_presets(parts: Parts, presets: PresetView) -> None:
         presets.save, inputs=[parts["preset_name"], *parts.settings.values()], outputs=listed, show_progress="hidden"
     )
     parts.buttons["delete"].click(presets.delete, inputs=[parts["preset"]], outputs=listed, show_progress="hidden")
+
+
+def _wire_counter(parts: Parts, name: str, counter: Any) -> None:
+    shown: dict[str, Any] = {
+        "fn": counter,
+        "inputs": [parts.settings[name], parts.settings["steps"], parts["styles"]],
+        "outputs": [parts[f"{name}_counter"]],
+        "show_progress": "hidden",
+    }
+    parts.buttons[f"{name}_count"].click(**shown)
+    for changed in ("styles", "job_id"):  # a job brings its own prompts
+        parts[changed].change(**shown)
 
 
 def _shown(parts: Parts) -> list[Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from rerender.errors import UserError
+from rerender.files import replacing
 
 
 class Forbidden(UserError):  # noqa: N818
@@ -68,3 +70,17 @@ def safe_name(name: str) -> str:
     last = re.split(r"[\\/]", name)[-1]
     cleaned = re.sub(r'[<>:"|?*\x00-\x1f]', "_", last).strip(" .")
     return cleaned[-120:] or "video"
+
+
+def kept_upload(uploaded: Path, uploads: Path) -> Path:
+    """A copy of gradio's temporary file: a job must survive a restart. Its folder's name is the content's hash."""
+    kept = uploads / uploaded.parent.name[:16] / safe_name(uploaded.name)
+    if not kept.exists():
+        with replacing(kept) as temporary:
+            shutil.copyfile(uploaded, temporary)
+    return kept
+
+
+def without_folders(message: str, video: Path | None) -> str:
+    """A message that names a clip by its file name alone: where uploads lie is of no use to whoever uploaded it."""
+    return message if video is None else message.replace(str(video), video.name)

@@ -16,16 +16,17 @@ from rerender.files import replacing
 from rerender.settings import make_settings
 from rerender.ui import texts
 from rerender.ui.clip_view import ClipView
-from rerender.ui.compare import player_html, source_proxy
+from rerender.ui.compare import empty_html, player_html, source_proxy
 from rerender.ui.job import Job
+from rerender.ui.newest import Newest
 from rerender.ui.places import Missing
 from rerender.ui.status import error_html, hint_html, project_label, project_mark, status_html
-from rerender.ui.surroundings import Newest, Surroundings
+from rerender.ui.surroundings import Surroundings
 
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 0.5
-SHOWN = ("job_id", "project", "status", "gallery", "player", "files", "key_mode", "key_frames")
+SHOWN = ("job_id", "project", "status", "gallery", "player", "files", "results", "key_mode", "key_frames")
 """What a run changes on the page while it goes, in the order of the outputs."""
 Publish = Callable[[Path], str]
 
@@ -37,21 +38,21 @@ class RunView:
         publish: makes a file reachable for the page; returns its address there.
     """
 
-    def __init__(self, around: Surroundings, clip: ClipView, newest: Newest, publish: Publish) -> None:
-        self.around, self.clip, self.newest, self.publish = around, clip, newest, publish
+    def __init__(self, around: Surroundings, clip: ClipView, publish: Publish) -> None:
+        self.around, self.clip, self.publish = around, clip, publish
         self.names = clip.names
 
     def starter(self, stage: str) -> Callable[..., Iterator[list[Any]]]:
         """The handler of a stage's button."""
 
-        def start(request: gr.Request, *inputs: Any) -> Iterator[list[Any]]:
-            yield from self._show(request, lambda: self._start(stage, inputs, ()))
+        def start(newest: Newest, *inputs: Any) -> Iterator[list[Any]]:
+            yield from self._show(newest, lambda: self._start(stage, inputs, ()))
 
         return start
 
-    def redo(self, request: gr.Request, frame: float, *inputs: Any) -> Iterator[list[Any]]:
+    def redo(self, newest: Newest, frame: float, *inputs: Any) -> Iterator[list[Any]]:
         """Render one key frame anew."""
-        yield from self._show(request, lambda: self._start("keys", inputs, (int(frame or 0),)))
+        yield from self._show(newest, lambda: self._start("keys", inputs, (int(frame or 0),)))
 
     def cancel(self, job_id: str) -> None:
         """Stop the job that is shown."""
@@ -73,7 +74,7 @@ class RunView:
         known = self._known(job_id)
         return gr.update() if known is None else known.settings.get("seed", gr.update())
 
-    def restore(self, request: gr.Request) -> Iterator[list[Any]]:
+    def restore(self, newest: Newest) -> Iterator[list[Any]]:
         """Show the job that runs, or the newest one, with its settings: after the page was loaded anew."""
         jobs = self.around.jobs()
         chosen = [*jobs.at_work(), *jobs.list()][:1]
@@ -81,19 +82,19 @@ class RunView:
             # A generator that yields nothing would empty every control it is wired to.
             yield [gr.update()] * (len(SHOWN) + 2 + len(self.names))
             return
-        yield from self._open(request, chosen[0])
+        yield from self._open(newest, chosen[0])
 
-    def open(self, request: gr.Request, label: str) -> Iterator[list[Any]]:
+    def open(self, newest: Newest, label: str, key_mode: str) -> Iterator[list[Any]]:
         """Go on with a former project, which replaces upload and path (the last two outputs), or begin a new one."""
         # By the id alone: the state in the label may have changed since the list was made.
         known = self.around.jobs().list()
         job = next((job for job in known if label.endswith(project_mark(job))), None)
         if job is None:
-            self.newest.claim(request, "watch")
+            newest.claim("watch")
             # An upload stays: the new project may well be for the clip that was just chosen.
-            yield [*self._blank(), *[gr.update()] * (2 + len(self.names) + 2)]
+            yield [*self._blank(key_mode), *[gr.update()] * (2 + len(self.names) + 2)]
             return
-        for shown in self._open(request, job):
+        for shown in self._open(newest, job):
             yield [*shown, None, ""]
 
     def zip_keys(self, job_id: str) -> Any:
@@ -115,14 +116,14 @@ class RunView:
 
     # Starting
 
-    def _show(self, request: Any, start: Callable[[], Job]) -> Iterator[list[Any]]:
+    def _show(self, newest: Newest, start: Callable[[], Job]) -> Iterator[list[Any]]:
         try:
             job = start()
         except RerenderError as error:
             shown = dict.fromkeys(SHOWN, gr.update()) | {"status": error_html(error.message, error.hint)}
             yield list(shown.values())
             return
-        yield from self._watch(request, job.id)
+        yield from self._watch(newest, job.id)
 
     def _start(self, stage: str, inputs: Sequence[Any], redo: tuple[int, ...]) -> Job:
         file, path, job_id, format_, styles, *values = inputs
@@ -135,6 +136,9 @@ class RunView:
         changes: dict[str, Any] = {"stage": stage, "settings": settings, "format": format_, "options": options}
         former = self._known(job_id)
         if former is not None and (video is None or str(video) == former.video):
+            if former.active:  # started before, maybe by another page, which this one shows from now on
+                jobs.tell(job_id, texts.AT_WORK)
+                return former
             if settings.get("seed") == -1 and stage != "first":
                 settings["seed"] = former.settings["seed"]  # a new one would throw away what is rendered
             return jobs.run_again(job_id, redo_frames=redo, **changes)
@@ -146,19 +150,21 @@ class RunView:
 
     # Showing
 
-    def _open(self, request: Any, job: Job) -> Iterator[list[Any]]:
+    def _open(self, newest: Newest, job: Job) -> Iterator[list[Any]]:
         values = [job.settings.get(name, gr.update()) for name in self.names]
         as_asked = [job.format, list(job.options.get("styles", [])), *values]
-        for shown in self._watch(request, job.id):
+        for shown in self._watch(newest, job.id):
             yield [*shown, *as_asked]
             as_asked = [gr.update()] * len(as_asked)
 
-    def _blank(self) -> list[Any]:
+    def _blank(self, key_mode: str) -> list[Any]:
         project = gr.update(choices=self.projects(), value=texts.NEW_PROJECT)
-        return ["", project, hint_html(texts.ADVICE), [], "", None, gr.update(), gr.update()]
+        # Key frames that were listed by hand belong to the project that is left.
+        keys = ["uniform", ""] if key_mode == "listed" else [gr.update(), gr.update()]
+        return ["", project, hint_html(texts.ADVICE), [], empty_html(), None, gr.update(), *keys]
 
-    def _watch(self, request: Any, job_id: str) -> Iterator[list[Any]]:
-        outdated = self.newest.claim(request, "watch")
+    def _watch(self, newest: Newest, job_id: str) -> Iterator[list[Any]]:
+        outdated = newest.claim("watch")
         last: Job | None = None
         while not outdated() and (job := self._known(job_id)) is not None:
             yield self._changes(job, last)
@@ -182,6 +188,7 @@ class RunView:
             shown["files"] = self._result(job) or None
             if job.output and not job.active:
                 shown["player"] = player_html(self.publish(Path(self._result(job)[0])), name=_download_name(job))
+            shown["results"] = _tab(job, last)
         if last is None or last.key_frames != job.key_frames:
             shown["gallery"] = self._gallery(job)
         if last is not None and last.settings != job.settings:  # a key frame was skipped
@@ -222,6 +229,14 @@ class RunView:
             return self.around.jobs().get(job_id)
         except Missing:
             return None
+
+
+def _tab(job: Job, last: Job | None) -> Any:
+    """The tab of what a run makes, when it begins and when it ends; whoever turns elsewhere meanwhile stays there."""
+    if job.active and job.stage in ("first", "keys"):
+        return gr.Tabs.update(selected="keys")
+    ended = last is not None and last.active and job.state == "done"
+    return gr.Tabs.update(selected="result") if ended and job.stage in ("propagate", "all") else gr.update()
 
 
 def _download_name(job: Job) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import html
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rerender.ui import texts
 from rerender.ui.job import Job
+from rerender.ui.labels import count, in_words
 from rerender.ui.pictures import data_uri
+from rerender.ui.strip import clip_mark
 
 _STATES = {
     "queued": "waiting",
@@ -31,8 +34,9 @@ def status_html(job: Job, queue: Sequence[Job] = (), preview: np.ndarray | None 
         queue: the jobs that run or wait, in their order.
         preview: of the step at work, small, uint8 RGB (h, w, 3).
     """
+    others = _frames(job) + _queue(job, queue)
     if job.state == "failed":
-        return error_html(job.error, job.hint) + _queue(job, queue)
+        return error_html(job.error, job.hint) + others
     head = f'<b>{html.escape(job.name)}</b><span class="rerender-state {job.state}">{_STATES[job.state]}</span>'
     lines = [f'<div class="rerender-head">{head}</div>', f'<div class="rerender-facts">{_facts(job)}</div>']
     if job.state == "running":
@@ -41,13 +45,14 @@ def status_html(job: Job, queue: Sequence[Job] = (), preview: np.ndarray | None 
         lines.append('<div class="rerender-facts">What is finished is kept; the same button goes on.</div>')
     lines += [f'<div class="rerender-note">{html.escape(note)}</div>' for note in _notes(job)]
     shown = f'<img class="rerender-step" alt="preview" src="{data_uri(preview)}">' if preview is not None else ""
-    return f'<div class="rerender-card"><div>{"".join(lines)}</div>{shown}</div>{_queue(job, queue)}'
+    return f'<div class="rerender-card"><div>{"".join(lines)}</div>{shown}</div>{others}'
 
 
 def error_html(message: str, hint: str = "") -> str:
     """A card for something that went wrong."""
-    more = f"<span>{html.escape(hint)}</span>" if hint else ""
-    return f'<div class="rerender-card error"><div><b>{html.escape(message)}</b>{more}</div></div>'
+    message, hint = (html.escape(in_words(text)) for text in (message, hint))
+    more = f"<span>{hint}</span>" if hint else ""
+    return f'<div class="rerender-card error" role="alert"><div><b>{message}</b>{more}</div></div>'
 
 
 def hint_html(text: str) -> str:
@@ -70,7 +75,18 @@ def _facts(job: Job) -> str:
     if not job.plan:
         return texts.LOOKING if job.state == "running" else ""
     shots = f", {job.plan['shots']} shots" if job.plan.get("shots", 1) > 1 else ""
-    return "{frames} frames at {width}×{height}, {key_frames} key frames".format(**job.plan) + shots
+    keys = count(job.plan["key_frames"], "key frame")
+    return f"{count(job.plan['frames'], 'frame')} at {job.plan['width']}×{job.plan['height']}, {keys}{shots}"
+
+
+def _frames(job: Job) -> str:
+    """For the strip: which key frames are rendered, and which one is being rendered (javascript/rerender.js)."""
+    at = "" if job.rendering is None else job.rendering
+    rendered = " ".join(map(str, job.key_frames))
+    return (
+        f'<i class="rerender-frames" hidden data-clip="{clip_mark(Path(job.video))}" '
+        f'data-rendered="{rendered}" data-rendering="{at}"></i>'
+    )
 
 
 def _notes(job: Job) -> list[str]:
@@ -84,10 +100,11 @@ def _progress(job: Job) -> str:
     if not progress:
         return _bar(0.0)
     done, total = float(progress.get("done", 0)), max(float(progress.get("total", 1)), 1e-9)
-    what = _STAGES.get(str(progress.get("stage", "")), "")
-    number = f"{done:.1f}" if progress.get("stage") in ("first", "keys") else f"{done:.0f}"
+    stage = str(progress.get("stage", ""))
+    far = {"first": f"{100 * done / total:.0f} %", "keys": f"{done:.1f} of {total:g}"}
     at = f", frame {job.rendering}" if job.rendering is not None else ""
-    text = f"{what}: {number} of {total:g} {progress.get('unit', '')}{at}"
+    counted = f"{done:.0f} of {total:g} {progress.get('unit', '')}"
+    text = f"{_STAGES.get(stage, '')}: {far.get(stage, counted)}{at}"
     left = f"<span>{_time_left(progress)}</span>"
     return f'{_bar(min(1.0, done / total))}<div class="rerender-bar-text"><span>{html.escape(text)}</span>{left}</div>'
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from rerender.files import digest
 from rerender.ui import texts
+from rerender.ui.labels import count
 
 if TYPE_CHECKING:
     from rerender.planning import Plan
@@ -44,12 +47,12 @@ def strip_html(plan: Plan, pictures: Mapping[int, str], *, note: str = "", busy:
     anchors, cuts = {shot[0] for shot in plan.shots}, set(plan.cuts)
     tiles = "".join(_tile(frame, pictures.get(frame, ""), frame in anchors, frame in cuts) for frame in plan.keys)
     shots = f", {len(plan.shots)} shots" if len(plan.shots) > 1 else ""
-    head = f"{len(plan.keys)} key frames of {len(plan.frames)} frames{shots}"
+    head = f"{count(len(plan.keys), 'key frame')} of {count(len(plan.frames), 'frame')}{shots}"
     words = "".join(f'<span class="rerender-note">{html.escape(text)}</span>' for text in (note,) if text)
     spinner = f'<span class="rerender-busy">{texts.LOOKING}</span>' if busy else ""
     return (
         f'<div class="rerender-strip-head"><span>{head}</span>{words}{spinner}</div>'
-        f"<rerender-strip>{tiles}</rerender-strip>"
+        f'<rerender-strip data-clip="{clip_mark(plan.info.path)}">{tiles}</rerender-strip>'
     )
 
 
@@ -58,6 +61,11 @@ def _tile(frame: int, picture: str, is_anchor: bool, is_cut: bool) -> str:
     image = f'<img src="{picture}" alt="frame {frame}" draggable="false">' if picture else "<b></b>"
     title = "A new shot begins here" if is_cut else "First of its shot: the others follow its look" if is_anchor else ""
     return f'<button type="button" data-frame="{frame}" title="{title}">{image}{badge}<span>{frame}</span></button>'
+
+
+def clip_mark(video: Path) -> str:
+    """Tells the page whether a strip and a job are of the same clip, without a path of this machine."""
+    return digest([str(video)])[:12]
 
 
 def empty_strip(text: str = texts.NO_CLIP) -> str:

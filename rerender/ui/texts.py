@@ -11,6 +11,12 @@ REDO = "Redo this key frame"
 SEND_TO_IMG2IMG = "Send to img2img"
 SHOW_LAST = "Show the last job"
 
+# What a button says that finds its key frames rendered already, by stage
+KEPT = {
+    "first": "Nothing to do: this key frame was rendered with these settings. Another seed gives another picture.",
+    "keys": "Nothing to do: all key frames were rendered with these settings. Redo gives one of them another seed.",
+}
+
 # The clip
 UPLOAD, SERVER_PATH, FORMER = "Upload", "Server path", "Former project"
 VIDEO = "Video"
@@ -19,6 +25,7 @@ PATH_HINT = "/videos/holiday.mp4"
 PROJECT = "Project"
 PROJECT_INFO = "Go on with a former one: its clip, settings and results come back."
 NEW_PROJECT = "New project"
+AT_WORK = "This project is at work or waits for it already. Interrupt stops it."
 NO_CLIP = "Choose a video. The key frames that a run would render appear here."
 
 # Key frames
@@ -40,6 +47,7 @@ MORE = "More"
 EVERYTHING_ELSE = "Everything else"
 SOURCE_SECTION, SAMPLING_SECTION = "Source: range, size, crop", "More: sampling"
 OUTPUT_FORMAT = "Format"
+UPLOAD_MASK = "Upload a mask"
 STYLES = "Styles"
 DICE, RECYCLE = "🎲\ufe0f", "♻️"
 PRESET = "Preset"

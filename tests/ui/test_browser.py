@@ -108,9 +108,14 @@ def test_four_buttons_with_an_interrupt_and_a_reload(visit: Visit, clip: Path) -
     visit.press("run_first")
     visit.wait_for_gallery(1)
     visit.wait_for_state("done")
+    visit.at("rerender-strip button.rendered[aria-label='frame 0, rendered']").wait_for()
+    visit.press("run_first")  # the seed is not -1: it is there already
+    visit.wait_for_text("status", "Another seed gives another picture")
 
     visit.press("run_keys")
     visit.at("#rerender_status img.rerender-step").wait_for()
+    visit.at("rerender-strip button.rendering[data-frame='4']").wait_for()
+    visit.page.wait_for_function(r"/^\[Rerender \d+%\] /.test(document.title)")
     visit.picture("running", element="#rerender_panel")
     interrupt = visit.at("#rerender_interrupt")
     assert interrupt.evaluate("button => button.style.display") == "block"  # what the webui's Esc key asks
@@ -131,9 +136,10 @@ def test_four_buttons_with_an_interrupt_and_a_reload(visit: Visit, clip: Path) -
     visit.wait_for_state("done")
 
     visit.press("run_propagate")
-    visit.tab("results", "Result")
     visit.at("#rerender_result rerender-player[source*='source-']").wait_for()
     visit.wait_for_state("done")
+    assert visit.at("#rerender_result rerender-player").is_visible()  # its tab came to the front
+    visit.page.wait_for_function("!document.title.includes('%')")
     visit.press("generate")  # all is there already
     visit.wait_for_state("done")
 
@@ -150,7 +156,12 @@ def test_result_plays_beside_its_source(visit: Visit, clip: Path) -> None:
     visit.at("#rerender_result button", has_text="Side by side").click()
     visit.picture("side-by-side", element="#rerender_result", docs=True)
     visit.at("#rerender_result button", has_text="Wipe").click()
-    visit.at("#rerender_result button[title='Play or pause']").click()
+    stage = visit.at("#rerender_result .rerender-stage")
+    stage.focus()
+    for _ in range(3):
+        visit.page.keyboard.press("ArrowRight")
+    assert stage.get_attribute("aria-valuenow") == "65"
+    visit.page.keyboard.press(" ")
     visit.page.wait_for_function(  # not after a fixed time: a busy machine begins to play late
         "[...document.querySelectorAll('#rerender_result video')].some((video) => video.currentTime > 0)"
     )
@@ -213,6 +224,43 @@ def test_strip_is_edited(visit: Visit, clip: Path) -> None:
     visit.press("key_automatic")
     visit.wait_for_strip(*KEYS)
     assert visit.value("key_mode") == "uniform"
+    visit.at("rerender-strip button[data-frame='0']").focus()
+    visit.page.keyboard.press("ArrowRight")
+    assert visit.value("redo_frame") == "4"
+    visit.unfold("section_key_frames")
+    visit.set(key_frames="0, 5")  # typed by hand: that is meant to be used
+    visit.wait_for_strip(0, 5, 8)
+
+
+def test_page_ends_up_with_the_last_of_quick_changes(visit: Visit, clip: Path) -> None:
+    begin(visit, clip)
+    drag = """async () => {
+        const bar = document.querySelector('#rerender_key_interval input[type=range]');
+        for (const value of [5, 6, 7, 3]) {
+            bar.value = value;
+            bar.dispatchEvent(new Event('input', {bubbles: true}));
+            await new Promise((go) => setTimeout(go, 40));
+        }
+    }"""
+    visit.page.evaluate(drag)
+    visit.wait_for_strip(0, 3, 6, 8)
+    for frame in (0, 6, 3):
+        visit.at(f"rerender-strip button[data-frame='{frame}']").click()
+    visit.wait_for_text("comparison", "frame 3")
+
+
+def test_mask_is_uploaded_in_the_page(visit: Visit, clip: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("L", (64, 36), 255).save(tmp_path / "half.png")
+    begin(visit, clip)
+    visit.unfold("section_mask")
+    visit.at("#rerender_section_mask input[type=file]").set_input_files(tmp_path / "half.png")
+    visit.page.wait_for_function("document.querySelector('#rerender_mask textarea').value.endsWith('/half.png')")
+    visit.wait_for_strip(*KEYS)
+    assert not visit.at("#rerender_strip .rerender-card.error").is_visible()
+    visit.set(mask="gone.png")
+    visit.wait_for_text("strip", "does not exist")
 
 
 def test_key_frame_is_skipped_and_another_project_waits(visit: Visit, clip: Path) -> None:
@@ -237,6 +285,21 @@ def test_key_frame_is_skipped_and_another_project_waits(visit: Visit, clip: Path
     assert visit.value("prompt") == "a mosaic of a rabbit"
     visit.press("interrupt")
     visit.wait_for_state("interrupted")
+
+
+def test_two_pages_show_the_same_run_to_its_end(visit: Visit, program: Any, address: str, clip: Path) -> None:
+    begin(visit, clip, prompt="a charcoal drawing of a rabbit")
+    visit.set(steps=60)
+    visit.press("run_keys")
+    visit.wait_for_state("running")
+    other = Visit(program, address)
+    other.wait_for_state("running")
+    visit.press("generate")
+    visit.wait_for_text("status", "at work or waits")
+    other.press("interrupt")
+    for page in (visit, other):
+        page.wait_for_state("interrupted")
+    other.close()
 
 
 def test_presets_are_applied_saved_and_deleted(visit: Visit) -> None:

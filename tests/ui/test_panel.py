@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import re
+import threading
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,20 +19,24 @@ import numpy as np
 
 from rerender import planning
 from rerender.errors import UserError
+from rerender.motion.flow import flow_estimator_names
 from rerender.settings import schema
 from rerender.ui import panel, texts
 from rerender.ui.api import Access
 from rerender.ui.clip_view import ClipView
 from rerender.ui.clips import Clips
+from rerender.ui.controls import Maker, left_out
 from rerender.ui.frame_view import FrameView
 from rerender.ui.jobs import Jobs
+from rerender.ui.labels import in_words
+from rerender.ui.newest import Newest
 from rerender.ui.run_view import SHOWN, RunView
 from rerender.ui.status import project_label
-from rerender.ui.surroundings import Newest, Surroundings
+from rerender.ui.surroundings import Surroundings
 from tests.ui.test_jobs import SETTINGS, PaintingHost, clip, jobs_with  # noqa: F401  (clip is a fixture)
 
 NAMES = [name for name, info in schema().items() if info.stage != "runtime"]
-PAGE = SimpleNamespace(session_hash="page")
+PAGE = Newest()
 
 
 def around(jobs: Jobs, tmp_path: Path, **more: Any) -> Surroundings:
@@ -38,9 +45,8 @@ def around(jobs: Jobs, tmp_path: Path, **more: Any) -> Surroundings:
 
 
 def views(surroundings: Surroundings) -> tuple[RunView, ClipView, FrameView]:
-    newest = Newest()
-    clips = ClipView(surroundings, Clips(), newest, NAMES)
-    return RunView(surroundings, clips, newest, publish=str), clips, FrameView(surroundings, clips, newest)
+    clips = ClipView(surroundings, Clips(), NAMES)
+    return RunView(surroundings, clips, publish=str), clips, FrameView(surroundings, clips)
 
 
 def values_of(**changes: Any) -> list[Any]:
@@ -153,31 +159,115 @@ def test_former_project_goes_on_without_naming_its_clip(tmp_path: Path, clip: Pa
     first = finished(run, "first")["job_id"]
     (label,) = run.projects()[1:]
     assert label == project_label(jobs.get(first))
-    *_, opened = run.open(PAGE, label)
+    *_, opened = run.open(PAGE, label, "uniform")
     assert opened[-2:] == [None, ""]
     assert finished(run, "keys", path="", job_id=first)["job_id"] == first
-    (blank,) = run.open(PAGE, texts.NEW_PROJECT)
+    (blank,) = run.open(PAGE, texts.NEW_PROJECT, "listed")
     assert as_shown(blank)["job_id"] == ""
+    assert (as_shown(blank)["key_mode"], as_shown(blank)["key_frames"]) == ("uniform", "")  # the list was the other's
     assert finished(run, "first", job_id="")["job_id"] != first
     jobs.close()
 
 
 def test_page_that_shows_another_job_stops_watching_the_first(tmp_path: Path, clip: Path) -> None:  # noqa: F811
-    import threading
-
     gate = threading.Event()
     jobs = jobs_with(tmp_path / "jobs", PaintingHost(gate))
     run, _, _ = views(around(jobs, tmp_path))
     watching = run.starter("keys")(PAGE, *inputs_of())
     next(watching)
-    list(run.open(PAGE, texts.NEW_PROJECT))
+    list(run.open(PAGE, texts.NEW_PROJECT, "listed"))
     assert list(watching) == [[gr.update()] * len(SHOWN)]
     (label,) = run.projects()[1:]
     assert "running" in label
     gate.set()
     jobs.wait(jobs.list()[0].id, 60)
-    assert as_shown(next(run.open(PAGE, label)))["job_id"] == jobs.list()[0].id  # though it runs no more
+    assert as_shown(next(run.open(PAGE, label, "uniform")))["job_id"] == jobs.list()[0].id  # though it runs no more
     jobs.close()
+
+
+def test_pages_do_not_end_each_others_questions() -> None:
+    page = Newest()
+    outdated = page.claim("watch")
+    copy.deepcopy(page).claim("watch")  # what gradio makes of a `gr.State` for another visit
+    page.claim("strip")
+    assert not outdated()
+    page.claim("watch")
+    assert outdated()
+
+
+def test_question_settles_when_no_answer_is_on_its_way() -> None:
+    page, settled = Newest(), threading.Event()
+
+    def settle() -> None:
+        page.settle("strip", 0.0)
+        settled.set()
+
+    with page.answering("strip") as outdated:
+        waiting = threading.Thread(target=settle)
+        waiting.start()
+        assert not settled.wait(0.2)
+        assert outdated()  # so it gives up
+    assert settled.wait(10)
+    waiting.join()
+
+
+def test_button_pressed_again_shows_the_run_with_a_note(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    gate = threading.Event()
+    jobs = jobs_with(tmp_path / "jobs", PaintingHost(gate))
+    run, _, _ = views(around(jobs, tmp_path))
+    job_id = as_shown(next(run.starter("keys")(PAGE, *inputs_of())))["job_id"]
+    watching = run.starter("all")(Newest(), *inputs_of(job_id=job_id))  # another page
+    assert texts.AT_WORK in as_shown(next(watching))["status"]
+    gate.set()
+    *_, last = watching
+    assert "done" in as_shown(last)["status"]
+    assert jobs.get(job_id).stage == "keys"
+    jobs.close()
+
+
+def test_button_that_finds_everything_rendered_says_so(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    jobs = jobs_with(tmp_path / "jobs", PaintingHost())
+    run, _, _ = views(around(jobs, tmp_path))
+    page = finished(run, "first")
+    assert "Nothing to do" not in page["status"]
+    assert "Another seed" in finished(run, "first", job_id=page["job_id"])["status"]
+    assert "Redo gives" not in finished(run, "keys", job_id=page["job_id"])["status"]
+    assert "Redo gives" in finished(run, "keys", job_id=page["job_id"])["status"]
+    jobs.close()
+
+
+def test_uploaded_mask_is_kept_and_can_be_named(tmp_path: Path) -> None:
+    reach = around(jobs_with(tmp_path / "jobs", PaintingHost()), tmp_path).access
+    uploaded = tmp_path / "gradio" / "0123456789abcdef0123" / "my mask?.png"
+    uploaded.parent.mkdir(parents=True)
+    uploaded.write_bytes(b"mask")
+    name = reach.keep_mask(uploaded)
+    assert name == "0123456789abcdef/my mask_.png"
+    assert Path(reach.settings({"mask": name})["mask"]).read_bytes() == b"mask"
+
+
+def test_messages_and_help_name_settings_by_their_labels() -> None:
+    assert in_words("listed: key_frames.") == "listed: “Key frames”."
+    assert in_words("cfg_scale, and fusion_end") == "“CFG scale”, and fusion_end"
+    paths = "/clips/end_frame/x, end_frame.mp4 and C:\\key_mode\\x; limit_frames=9"
+    assert in_words(paths) == paths
+    named = {info.name for info in schema().values() if "_" in info.name}
+    shown = [block.info for block in _blocks() if getattr(block, "info", None)]
+    assert len(shown) > 30
+    assert not [text for text in shown if named & set(re.findall(r"\w+", text))]
+
+
+def test_flow_offers_what_there_is() -> None:
+    (flow,) = (block for block in _blocks() if getattr(block, "elem_id", None) == "rerender_flow")
+    assert set(flow.choices) == set(flow_estimator_names())
+
+
+def _blocks() -> list[Any]:
+    with gr.Blocks() as page:
+        maker = Maker(without=left_out())
+        for name in NAMES:
+            maker.make(name)
+    return list(page.blocks.values())
 
 
 def test_drawn_seed_is_kept_but_by_the_first_stage(tmp_path: Path, clip: Path) -> None:  # noqa: F811
@@ -209,7 +299,7 @@ def test_styles_reach_the_host(tmp_path: Path, clip: Path) -> None:  # noqa: F81
     [
         ("", {}, "No video is chosen"),
         ("../x", {}, "outside the folders"),
-        ("clip", {"shape_start": 0.9, "shape_end": 0.1}, "shape_start"),
+        ("clip", {"shape_start": 0.9, "shape_end": 0.1}, "“Shape start” (0.9)"),
     ],
 )
 def test_mistakes_are_shown_and_nothing_starts(

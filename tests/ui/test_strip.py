@@ -55,7 +55,7 @@ def test_newer_question_ends_the_older_one(tmp_path: Path, clip: Path) -> None: 
     view = view_for(tmp_path)
     older = view.show(PAGE, None, "clip", "", *values_of())
     next(older)
-    view.newest.claim(PAGE, "strip")
+    PAGE.claim("strip")
     assert list(older) == [[gr.update()] * 3]
 
 

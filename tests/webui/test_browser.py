@@ -108,7 +108,6 @@ def test_four_buttons_with_an_interrupt_a_reload_and_a_redo(visit: Tab, server: 
     visit.wait_for_state("done")
 
     visit.press("run_propagate")
-    visit.tab("results", "Result")
     visit.at("#rerender_result rerender-player[source*='source-']").wait_for()
     visit.page.wait_for_function(
         "[...document.querySelectorAll('#rerender_result video')].filter((v) => v.readyState >= 2).length === 2"

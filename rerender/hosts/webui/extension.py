@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from modules import paths, script_callbacks, sd_samplers, sd_schedulers, shared
+from modules import paths, script_callbacks, sd_samplers, sd_schedulers, shared, ui
 
 from rerender.errors import RerenderError
 from rerender.hosts.webui.access import dependencies
@@ -143,6 +143,7 @@ def surroundings() -> Surroundings:
         schedulers=[scheduler.label for scheduler in sd_schedulers.schedulers],
         paths_allowed=not shared.cmd_opts.hide_ui_dir_config,
         styles=lambda: list(shared.prompt_styles.styles),
+        count_tokens=(ui.update_token_counter, ui.update_negative_prompt_token_counter),
         send=_send_to_img2img,
     )
 

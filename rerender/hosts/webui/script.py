@@ -22,6 +22,7 @@ from rerender.settings import Settings, make_settings, schema
 from rerender.ui.api import Access, error_response
 from rerender.ui.controls import Maker, left_out
 from rerender.ui.groups import constraint_groups, further_groups, key_frame_group
+from rerender.ui.labels import in_words
 from rerender.ui.places import safe_name
 
 TITLE = "Rerender A Video"
@@ -52,7 +53,7 @@ class RerenderScript(scripts.Script):
         maker = Maker(prefix="rerender_script", without=left_out(_OF_THE_TAB))
         key_frame_group(maker)
         constraint_groups(maker)
-        further_groups(maker)
+        further_groups(maker, lambda mask: _access().keep_mask(mask))
         made = maker.in_order()
         self.infotext_fields = [(component, _pasted(name)) for name, component in made.items()]
         return [file, path, stage, *made.values()]
@@ -77,7 +78,7 @@ class RerenderScript(scripts.Script):
             text = f"{error.message} {error.hint}".strip()
             if getattr(p, "is_api", False):
                 raise HTTPException(error_response(error).status_code, text) from error
-            raise RuntimeError(text) from error
+            raise RuntimeError(in_words(text)) from error
 
     def _asked(self, args: Sequence[Any]) -> tuple[Path, str, dict[str, Any]]:
         if args and isinstance(args[0], dict):
