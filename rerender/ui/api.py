@@ -28,22 +28,22 @@ from rerender.ui.places import TooLarge, confined, kept_upload, safe_name
 logger = logging.getLogger(__name__)
 
 PREFIX = "/rerender/v1"
+_STAGES, _FORMATS = "first, keys, propagate or all", "mp4, webm or gif"
+
+
+_SETTINGS = "As GET settings describes them; a mask is named like a video."
+_OPTIONS = 'For the host; in the webui {"styles": [...], "alwayson_scripts": {...}} as in its own API.'
 
 
 class Submission(BaseModel):
-    """A new job.
+    """A new job."""
 
-    video: name of an upload, or a path in one of the allowed folders. preset: what `settings` are laid over; "" is the
-    one that the host's settings page names. options: for the host; in the webui
-    `{"styles": [...], "alwayson_scripts": {...}}` as in its own API.
-    """
-
-    video: str
-    preset: str = ""
-    settings: dict[str, Any] = Field(default_factory=dict)
-    stage: str = "all"
-    format: str = "mp4"
-    options: dict[str, Any] = Field(default_factory=dict)
+    video: str = Field(..., description="Name of an upload, or a path in one of the allowed folders.")
+    preset: str = Field("", description='What the settings are laid over; "": the one that the settings page names.')
+    settings: dict[str, Any] = Field(default_factory=dict, description=_SETTINGS)
+    stage: str = Field("all", description=_STAGES)
+    format: str = Field("mp4", description=_FORMATS)
+    options: dict[str, Any] = Field(default_factory=dict, description=_OPTIONS)
 
     class Config:  # noqa: D106
         extra = Extra.forbid
@@ -52,11 +52,11 @@ class Submission(BaseModel):
 class Again(BaseModel):
     """What is different when a job is taken up again."""
 
-    settings: dict[str, Any] = Field(default_factory=dict)
-    stage: str | None = None
-    format: str | None = None
-    options: dict[str, Any] | None = None
-    redo: list[int] = Field(default_factory=list)
+    settings: dict[str, Any] = Field(default_factory=dict, description="Laid over those that the job has.")
+    stage: str | None = Field(None, description=_STAGES)
+    format: str | None = Field(None, description=_FORMATS)
+    options: dict[str, Any] | None = Field(None, description=_OPTIONS)
+    redo: list[int] = Field(default_factory=list, description="Frame numbers of key frames to render anew.")
 
     class Config:  # noqa: D106
         extra = Extra.forbid
@@ -147,7 +147,8 @@ def make_router(jobs: Jobs, access: Access, dependencies: list[Any] | None = Non
     Args:
         dependencies: FastAPI dependencies of every route, such as the one that asks for credentials.
     """
-    router = APIRouter(prefix=PREFIX, dependencies=dependencies or [], tags=["Rerender A Video"])
+    answers: Any = {status: {"model": Refusal, "description": words} for status, words in _REFUSALS.items()}
+    router = APIRouter(prefix=PREFIX, dependencies=dependencies or [], tags=["Rerender A Video"], responses=answers)
     _add_jobs(router, jobs, access)
     _add_files(router, jobs)
     _add_upload(router, access)
@@ -164,6 +165,23 @@ def make_router(jobs: Jobs, access: Access, dependencies: list[Any] | None = Non
         return _guarded(lambda: [asdict(shelf.get(name)) for name in shelf.names()])
 
     return router
+
+
+class Refusal(BaseModel):
+    """What every error looks like."""
+
+    error: str
+    hint: str = ""
+
+
+_REFUSALS = {
+    403: "A path outside the allowed folders",
+    404: "There is no such job, key frame or file",
+    413: "An upload over the limit",
+    422: "A value that is refused",
+    429: "The queue is full",
+    501: "A host or checkpoint that is not supported",
+}
 
 
 def _guarded(function: Callable[[], Any]) -> Any:
@@ -234,12 +252,14 @@ def _add_jobs(router: APIRouter, jobs: Jobs, access: Access) -> None:
 
 
 def _add_files(router: APIRouter, jobs: Jobs) -> None:
-    @router.get("/jobs/{job_id}/result")
+    png: Any = {200: {"content": {"image/png": {}}}}
+
+    @router.get("/jobs/{job_id}/result", response_class=FileResponse)
     def result(job_id: str) -> Any:
         """The finished file."""
         return _guarded(lambda: FileResponse(jobs.result_path(job_id), filename=jobs.result_path(job_id).name))
 
-    @router.get("/jobs/{job_id}/preview")
+    @router.get("/jobs/{job_id}/preview", response_class=FileResponse, responses=png)
     def preview(job_id: str) -> Any:
         """The key frame at work as it is after the newest step, small; else the one that was finished last. PNG."""
 
@@ -252,14 +272,16 @@ def _add_files(router: APIRouter, jobs: Jobs) -> None:
 
         return _guarded(work)
 
-    @router.get("/jobs/{job_id}/keys/{frame}")
+    @router.get("/jobs/{job_id}/keys/{frame}", response_class=FileResponse, responses=png)
     def key_frame(job_id: str, frame: int) -> Any:
         """One key frame, PNG."""
         return _guarded(lambda: FileResponse(jobs.key_path(job_id, frame)))
 
 
 def _add_upload(router: APIRouter, access: Access) -> None:
-    @router.post("/videos")
+    body = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+
+    @router.post("/videos", openapi_extra={"requestBody": {"required": True, **body}})
     async def upload(request: Request, name: str = "video.mp4") -> Any:
         """Store the request's body, raw, as a video; returns the name by which a job can use it."""
         try:

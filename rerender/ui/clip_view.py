@@ -87,21 +87,24 @@ class ClipView:
     def _shown(
         self, file: Any, path: str, job_id: str, values: Sequence[Any], outdated: Callable[[], bool]
     ) -> Iterator[list[Any]]:
-        video: Path | None = None
+        named: list[Path | str | None] = []
         try:
             video = self.video(file, path, job_id)
             if video is None:
                 yield ["", empty_strip(), gr.update()]
                 return
+            named.append(video)
             info = self.clips.info(video)
             slider = gr.update(maximum=max(1, info.frames - 1))
             yield [facts_html(info), gr.update(), slider]
-            for strip in self._strips(video, self.settings(values), outdated):
+            settings = self.settings(values)
+            named.append(settings.mask)
+            for strip in self._strips(video, settings, outdated):
                 yield [gr.update(), strip, gr.update()]
         except Interrupted:
             return
         except RerenderError as error:
-            yield [gr.update(), error_html(without_folders(error.message, video), error.hint), gr.update()]
+            yield [gr.update(), error_html(without_folders(error.message, *named), error.hint), gr.update()]
 
     def _strips(self, video: Path, settings: Settings, outdated: Callable[[], bool]) -> Iterator[str]:
         if not self.clips.is_known(video, settings):

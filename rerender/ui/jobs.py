@@ -285,7 +285,7 @@ class Jobs:
         except Interrupted:
             return {"state": "interrupted"}
         except RerenderError as error:
-            message = without_folders(error.message, Path(job.video))
+            message = without_folders(error.message, job.video, job.settings.get("mask"))
             return {"state": "failed", "error": message, "hint": error.hint}
         except OSError as error:
             failure = storage_error(error, self.root / job.id)

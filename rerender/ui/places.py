@@ -81,6 +81,9 @@ def kept_upload(uploaded: Path, uploads: Path) -> Path:
     return kept
 
 
-def without_folders(message: str, video: Path | None) -> str:
-    """A message that names a clip by its file name alone: where uploads lie is of no use to whoever uploaded it."""
-    return message if video is None else message.replace(str(video), video.name)
+def without_folders(message: str, *files: Path | str | None) -> str:
+    """A message that names files by their names alone: where uploads lie is of no use to whoever uploaded them."""
+    for file in files:
+        if file:
+            message = message.replace(str(file), Path(file).name)
+    return message

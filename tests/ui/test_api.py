@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from PIL import Image
 
 from rerender.errors import UserError
 from rerender.files import write_png
+from rerender.pipeline import RUN_STAGES
 from rerender.ui.api import Access, make_router
+from rerender.ui.job import Format
 from tests.ui.test_jobs import SETTINGS, GatedHost, PaintingHost, clip, jobs_with  # noqa: F401  (clip is a fixture)
 
 
@@ -68,6 +71,32 @@ def test_a_mask_lies_where_videos_may(tmp_path: Path, clip: Path) -> None:  # no
         refused = {"settings": {"mask": name}}
         assert client.post("/rerender/v1/jobs", json={"video": "clip", **refused}).status_code == status
         assert client.post(f"/rerender/v1/jobs/{job.id}/resume", json=refused).status_code == status
+
+
+def test_failure_names_files_without_their_folders(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    client = client_for(tmp_path)
+    write_png(tmp_path / "uploads" / "wide.png", np.full((8, 80, 3), 255, np.uint8))
+    settings = {**SETTINGS, "mask": "wide.png"}
+    shown = client.post("/rerender/v1/jobs", json={"video": "clip", "settings": settings}).json()
+    client.app.state.jobs.wait(shown["id"], 60)  # type: ignore[attr-defined]
+    shown = client.get(f"/rerender/v1/jobs/{shown['id']}").json()
+    assert shown["state"] == "failed"
+    assert shown["error"].startswith("The mask wide.png has")
+    assert str(tmp_path) not in str(shown)
+
+
+def test_documented_interface_names_stages_files_and_errors(tmp_path: Path) -> None:
+    document = client_for(tmp_path).get("/openapi.json").json()
+    routes = document["paths"]
+    submission = document["components"]["schemas"]["Submission"]["properties"]
+    for name, values in (("stage", RUN_STAGES), ("format", get_args(Format))):
+        assert set(values) <= set(re.findall(r"\w+", submission[name]["description"]))
+    assert "application/octet-stream" in routes["/rerender/v1/videos"]["post"]["requestBody"]["content"]
+    for methods in routes.values():
+        for route in methods.values():
+            assert {"403", "404", "413", "422", "429", "501"} <= set(route["responses"])
+    key = routes["/rerender/v1/jobs/{job_id}/keys/{frame}"]["get"]["responses"]["200"]
+    assert list(key["content"]) == ["image/png"]
 
 
 @pytest.mark.parametrize(
