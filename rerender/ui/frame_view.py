@@ -10,9 +10,11 @@ from PIL import Image
 
 from rerender.errors import RerenderError
 from rerender.files import read_picture
+from rerender.settings import make_settings
 from rerender.ui import texts
 from rerender.ui.clip_view import ClipView
 from rerender.ui.compare import empty_html, sheet_html, still_html, wipe_html
+from rerender.ui.infotext import infotext
 from rerender.ui.newest import Newest
 from rerender.ui.places import Missing
 from rerender.ui.status import error_html
@@ -31,7 +33,7 @@ class FrameView:
         return frames[event.index] if event.index < len(frames) else gr.update()
 
     def select(self, newest: Newest, frame: float, file: Any, path: str, job_id: str, *values: Any) -> list[Any]:
-        """The comparison, and the picture that can be sent on."""
+        """The comparison; picture and generation parameters, which can be sent on."""
         number = int(frame or 0)
         with newest.answering("selected"):
             result = self._result(job_id, number)
@@ -40,7 +42,8 @@ class FrameView:
                 source = self.clip.clips.frame(plan, min(max(0, number), plan.info.frames - 1))
             except RerenderError:
                 source = None
-        return [_comparison(source, result, number), None if result is None else Image.fromarray(result)]
+        picture = None if result is None else Image.fromarray(result)
+        return [_comparison(source, result, number), picture, self._parameters(job_id, number)]
 
     def inspect(self, job_id: str, frame: float) -> str:
         """Flow, occlusion masks and fusion target of a key frame."""
@@ -54,6 +57,12 @@ class FrameView:
             return sheet_html({caption(name): picture for name, picture in pictures.items()})
         except RerenderError as error:
             return error_html(error.message, error.hint)
+
+    def _parameters(self, job_id: str, frame: int) -> str:
+        try:
+            return infotext(make_settings(self.around.jobs().get(job_id).settings), frame)
+        except RerenderError:
+            return ""
 
     def _result(self, job_id: str, frame: int) -> np.ndarray | None:
         try:

@@ -206,6 +206,7 @@ def _key_frames(parts: Parts) -> None:
             parts.buttons[name] = gr.Button(label, scale=3, min_width=120, elem_id=f"rerender_{name}")
     gr.HTML(f'<div class="rerender-title">{texts.COMPARE}</div>')
     parts.at["comparison"] = gr.HTML(empty_html(texts.NO_KEYS), elem_id="rerender_comparison")
+    parts.at["parameters"] = gr.Textbox(visible=False, elem_id="rerender_selected_parameters")
     parts.at["picture"] = gr.Image(type="pil", visible=False, elem_id="rerender_selected_picture")
     with gr.Accordion(texts.INSPECT, open=False, elem_id="rerender_inspect"):
         parts.buttons["inspect"] = gr.Button(texts.INSPECT_BUTTON, size="sm", elem_id="rerender_inspect_button")

@@ -50,7 +50,7 @@ def build_panel(around: Surroundings, *, page: gr.Blocks | None = None) -> None:
     if around.send is None:
         parts.buttons["send"].visible = False
     else:
-        around.send(parts.buttons["send"], parts["picture"])
+        around.send(parts.buttons["send"], *parts.of("picture", "parameters"))
 
 
 def _wire_clip(parts: Parts, clip: ClipView) -> None:
@@ -101,7 +101,7 @@ def _selecting(parts: Parts, frames: FrameView) -> dict[str, Any]:
     return {
         "fn": frames.select,
         "inputs": [*parts.of("newest", "selected", "file", "path", "job_id"), *parts.settings.values()],
-        "outputs": parts.of("comparison", "picture"),
+        "outputs": parts.of("comparison", "picture", "parameters"),
         "show_progress": "hidden",
     }
 

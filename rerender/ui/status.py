@@ -76,7 +76,8 @@ def _facts(job: Job) -> str:
         return texts.LOOKING if job.state == "running" else ""
     shots = f", {job.plan['shots']} shots" if job.plan.get("shots", 1) > 1 else ""
     keys = count(job.plan["key_frames"], "key frame")
-    return f"{count(job.plan['frames'], 'frame')} at {job.plan['width']}×{job.plan['height']}, {keys}{shots}"
+    size = f"{count(job.plan['frames'], 'frame')} at {job.plan['width']}×{job.plan['height']}"
+    return f"{size}, {keys}{shots}, seed {job.settings.get('seed')}"
 
 
 def _frames(job: Job) -> str:

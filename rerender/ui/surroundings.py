@@ -21,7 +21,8 @@ class Surroundings:
         paths_allowed: whether videos may be named by path.
         styles: names of the host's prompt styles, asked for when the page is built; None: it has none.
         count_tokens: the host's counters of a prompt's and a negative prompt's tokens: HTML for text, steps, styles.
-        send: makes a button send the picture of an image component to img2img; None: there is no img2img.
+        send: makes a button send an image component's picture and a text component's generation parameters to img2img;
+            None: there is no img2img.
         presets: folder of the user's presets; None: beside the uploads.
     """
 
@@ -33,7 +34,7 @@ class Surroundings:
     paths_allowed: bool = True
     styles: Callable[[], Sequence[str]] | None = None
     count_tokens: tuple[Callable[..., str], Callable[..., str]] | None = None
-    send: Callable[[Any, Any], None] | None = None
+    send: Callable[[Any, Any, Any], None] | None = None
     presets: Path | None = None
 
     @property

@@ -20,13 +20,14 @@ import numpy as np
 from rerender import planning
 from rerender.errors import UserError
 from rerender.motion.flow import flow_estimator_names
-from rerender.settings import schema
+from rerender.settings import make_settings, schema
 from rerender.ui import panel, texts
 from rerender.ui.api import Access
 from rerender.ui.clip_view import ClipView
 from rerender.ui.clips import Clips
 from rerender.ui.controls import Maker, left_out
 from rerender.ui.frame_view import FrameView
+from rerender.ui.infotext import infotext
 from rerender.ui.jobs import Jobs
 from rerender.ui.labels import in_words
 from rerender.ui.newest import Newest
@@ -83,7 +84,7 @@ def test_every_setting_that_results_depend_on_has_a_control(tmp_path: Path, styl
         jobs_with(tmp_path, PaintingHost()),
         tmp_path,
         styles=None if styles is None else lambda: styles,
-        send=None if styles is None else lambda button, picture: sent.append((button, picture)),
+        send=None if styles is None else lambda *given: sent.append(given),
     )
     with gr.Blocks() as page:
         panel.build_panel(surroundings, page=page)
@@ -257,6 +258,22 @@ def test_messages_and_help_name_settings_by_their_labels() -> None:
     assert not [text for text in shown if named & set(re.findall(r"\w+", text))]
 
 
+def test_generation_parameters_are_those_of_the_frame() -> None:
+    settings = make_settings(
+        {
+            "prompt": "a meadow",
+            "prompt_timeline": "3: a meadow in snow",
+            "negative_prompt": "photo",
+            "seed": 7,
+            "seed_mode": "per_frame",
+            "cfg_scale": 6.5,
+        }
+    )
+    assert infotext(settings, 2).startswith("a meadow\nNegative prompt: photo\nSteps: 20, Sampler: DPM++ 2M, ")
+    assert infotext(settings, 4).startswith("a meadow in snow\n")
+    assert "CFG scale: 6.5, Seed: 11, Denoising strength: 0.75" in infotext(settings, 4)
+
+
 def test_flow_offers_what_there_is() -> None:
     (flow,) = (block for block in _blocks() if getattr(block, "elem_id", None) == "rerender_flow")
     assert set(flow.choices) == set(flow_estimator_names())
@@ -329,12 +346,13 @@ def test_selected_key_frame_is_compared_with_its_source(tmp_path: Path, clip: Pa
     jobs = jobs_with(tmp_path / "jobs", PaintingHost())
     run, _, frames = views(around(jobs, tmp_path))
     asked = [None, "clip", "", *values_of()]
-    comparison, picture = frames.select(PAGE, 4, *asked)
-    assert ("not rendered yet" in comparison, picture) == (True, None)
+    comparison, picture, parameters = frames.select(PAGE, 4, *asked)
+    assert ("not rendered yet" in comparison, picture, parameters) == (True, None, "")
     job_id = finished(run, "keys")["job_id"]
     assert frames.pick(job_id, SimpleNamespace(index=1)) == 4
-    comparison, picture = frames.select(PAGE, 4, None, "clip", job_id, *values_of())
+    comparison, picture, parameters = frames.select(PAGE, 4, None, "clip", job_id, *values_of())
     assert "<rerender-wipe" in comparison
+    assert parameters == infotext(make_settings(jobs.get(job_id).settings), 4)
     assert np.array_equal(np.asarray(picture), np.asarray(255 - np.asarray(_frame(clip, 4))))
     assert "Select a rendered key frame" in frames.inspect(job_id, 3)
     sheet = frames.inspect(job_id, 4)

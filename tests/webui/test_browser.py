@@ -113,7 +113,9 @@ def test_four_buttons_with_an_interrupt_a_reload_and_a_redo(visit: Tab, server: 
         "[...document.querySelectorAll('#rerender_result video')].filter((v) => v.readyState >= 2).length === 2"
     )
     visit.picture("webui-result")
+    visit.tab("results", "Key frames")
     visit.press("generate")  # all is there already
+    visit.at("#rerender_result rerender-player").wait_for()  # the result comes to the front again
     visit.wait_for_state("done")
 
     job = server.call("/rerender/v1/jobs")[1][0]
@@ -161,6 +163,9 @@ def test_selected_key_frame_goes_to_img2img(visit: Tab) -> None:
     visit.press("send")
     visit.at("#img2img_image img").wait_for()
     assert visit.at("#tab_img2img").is_visible()
+    visit.page.wait_for_function(f"document.querySelector('#img2img_prompt textarea').value === {PROMPT!r}")
+    visit.page.wait_for_function("document.querySelector('#img2img_seed input').value === '3'")
+    assert visit.at("#img2img_width input[type=number]").input_value() == "128"
 
 
 def test_key_frame_is_skipped_by_the_webuis_key(visit: Tab, server: Server) -> None:

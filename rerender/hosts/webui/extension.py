@@ -148,9 +148,11 @@ def surroundings() -> Surroundings:
     )
 
 
-def _send_to_img2img(button: Any, picture: Any) -> None:
+def _send_to_img2img(button: Any, picture: Any, parameters: Any) -> None:
     """Let the webui itself connect the button, as it does for its own tabs, once all of them are built."""
     from modules import infotext_utils
 
-    binding = infotext_utils.ParamBinding(paste_button=button, tabname="img2img", source_image_component=picture)
+    binding = infotext_utils.ParamBinding(
+        paste_button=button, tabname="img2img", source_image_component=picture, source_text_component=parameters
+    )
     infotext_utils.register_paste_params_button(binding)
