@@ -8,8 +8,8 @@ from rerender.settings import Settings
 def infotext(settings: Settings, frame: int) -> str:
     """Prompts, then one line of parameters, in the webui's order and names.
 
-    Size is not among them: that of the picture itself is sent with it. A key frame that was redone had another seed than
-    the run, which is not told here.
+    Size is not among them: that of the picture itself is sent with it. A key frame that was redone had another seed
+    than the run, which is not told here.
     """
     from rerender.translate.timeline import parse_timeline, prompt_at
 
