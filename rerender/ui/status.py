@@ -93,7 +93,7 @@ def _frames(job: Job) -> str:
 def _notes(job: Job) -> list[str]:
     """What is worth saying: of the passes over the clip only while they are made."""
     lasting = [note for note in job.notes if note not in _PASSING]
-    return (lasting if job.progress or not job.active else list(job.notes))[-2:]
+    return (lasting if job.progress or not job.active else list(job.notes))[-3:]
 
 
 def _progress(job: Job) -> str:

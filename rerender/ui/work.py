@@ -137,13 +137,27 @@ class Workshop:
         # The host is let go before propagation: others may use it meanwhile.
         with self._open(job) as (host, stop):
             shown: Any = PreviewingHost(host, self.signals.show, self.signals.watched)
-            run = prepare(project, Path(job.video), self._settings(job), host=shown, emit=self.emit, cancelled=stop)
+            emit = self._with_comments(host)
+            run = prepare(project, Path(job.video), self._settings(job), host=shown, emit=emit, cancelled=stop)
             for frame in set(job.redo) - self.signals.redone:
                 redo(run, frame)
                 self.signals.redone.add(frame)
             self._note_plan(run, job)
             self.signals.preview = None
             run_stage(run, "first" if job.stage == "first" else "keys", self._output(job))
+
+    def _with_comments(self, host: Host) -> Emit:
+        """Tells, beside what happens, what the host remarks on while it renders, each remark once."""
+        told: set[str] = set()
+
+        def emit(event: Event) -> None:
+            self.emit(event)
+            for text in getattr(host, "comments", ()):
+                if text not in told:
+                    told.add(text)
+                    self.emit(Event("note", {"text": text}))
+
+        return emit
 
     def _note_plan(self, run: RunContext, job: Job) -> None:
         prints = run.key_fingerprints()

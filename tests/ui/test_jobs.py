@@ -199,6 +199,15 @@ def test_delete_removes_the_folder(tmp_path: Path, clip: Path) -> None:
     jobs.close()
 
 
+def test_what_the_host_remarks_on_is_noted_once(tmp_path: Path, clip: Path) -> None:
+    host = PaintingHost()
+    host.comments = ["Lora not found: ink"]  # type: ignore[attr-defined]
+    jobs = jobs_with(tmp_path / "jobs", host)
+    job = jobs.wait(jobs.submit(clip, SETTINGS, stage="keys").id, 60)
+    assert job.notes.count("Lora not found: ink") == 1
+    jobs.close()
+
+
 class GatedHost(PaintingHost):
     """Waits at chosen pictures until it is let go on, or cancelled."""
 

@@ -37,6 +37,10 @@ def test_lora_changes_key_frames_in_the_direction_it_was_trained_for(
         assert redness(less) + 10 < redness(none) < redness(more) - 10
     assert all(np.array_equal(one, other) for one, other in zip(found["nothing"], found["none"], strict=True))
 
+    unknown = {**SETTINGS, "prompt": SETTINGS["prompt"] + "<lora:misspelt:1>"}
+    job = server.finished(server.submit(video, unknown, stage="first"))
+    assert job["notes"].count("Lora not found: misspelt") == 1
+
     (tmp_path / "clip.gif").write_bytes(clip)
     settings = {**SETTINGS, "prompt": SETTINGS["prompt"] + tags["more"]}
     expected = standalone_keys(tmp_path / "clip.gif", settings, tmp_path / "project", lora_dir)

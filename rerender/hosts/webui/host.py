@@ -30,6 +30,7 @@ class WebuiHost:
 
     Attributes:
         infotext: generation parameters of the picture rendered last, as the webui writes them into files.
+        comments: what the webui and its extensions remarked on so far, such as a LoRA that there is not.
 
     Raises:
         Unsupported: this is no webui, or no checkpoint, that the method can work with.
@@ -40,6 +41,7 @@ class WebuiHost:
         check_model(shared.sd_model)
         self._template = template if template is not None else new_template()
         self.infotext = ""
+        self.comments: list[str] = []
 
     @property
     def device(self) -> torch.device:
@@ -109,6 +111,7 @@ class WebuiHost:
         with pinned_options(shared.opts, pinned), seeded(request.seed, self.device):
             with hooked_sampling(p, attach, on_step, cancelled, request.initial_latent) as record:
                 processed = _process(p)
+        self.comments = list(dict.fromkeys([*self.comments, *p.comments]))
         if _stopped() or record.latent is None or not processed.images:
             raise Interrupted
         first = processed.index_of_first_image

@@ -167,6 +167,8 @@ def _run(p: Any, video: Path, stage: str, settings: Settings) -> Processed:
             run_stage(run, stage, folder / "result.mp4")
         except Interrupted:
             p.comment("Interrupted; what is finished is kept, and Generate goes on from there.")
+        for text in host.comments:
+            p.comment(text)
         keys = [key for key in run.plan.keys if project.key(key) is not None]
         pictures = [Image.fromarray(project.key_picture(key)) for key in keys]
     texts = [infotexts.get(key, "") for key in keys]
