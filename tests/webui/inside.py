@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.webui.place import ROOT, environment, make_data_folder, webui_python
+from tests.webui.place import FULL_PRECISION, ROOT, environment, make_data_folder, webui_python
 
 
 class Inside:
@@ -18,6 +18,7 @@ class Inside:
     Args:
         data: a folder for settings, models and results.
         flags: further flags of the webui.
+        precision: those flags that choose the precision.
         extensions: folders of other extensions.
         options: of the settings file.
         measure_startup: note what loading the extension costs; see `checks.startup_cost`.
@@ -29,6 +30,7 @@ class Inside:
         data: Path,
         flags: Sequence[str] = (),
         *,
+        precision: Sequence[str] = FULL_PRECISION,
         extensions: Sequence[Path] = (),
         options: Mapping[str, Any] | None = None,
         measure_startup: bool = False,
@@ -41,7 +43,7 @@ class Inside:
             self._process = subprocess.Popen(
                 [
                     *(str(webui_python(webui)), str(ROOT / "tests" / "webui" / "worker.py"), str(webui), str(writing)),
-                    *("--data-dir", str(data), *flags),
+                    *("--data-dir", str(data), *precision, *flags),
                 ],
                 stdin=subprocess.PIPE,
                 stdout=output,

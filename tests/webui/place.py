@@ -13,8 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINT = "rerender-demo"
 FLAGS = [
     *("--skip-prepare-environment", "--skip-python-version-check", "--skip-torch-cuda-test", "--skip-version-check"),
-    *("--use-cpu", "all", "--no-half", "--no-download-sd-model", "--do-not-download-clip", "--api"),
+    *("--use-cpu", "all", "--no-download-sd-model", "--do-not-download-clip", "--api"),
 ]
+FULL_PRECISION = ("--no-half",)  # what a CPU renders in, unless told otherwise
 
 
 def webui_python(webui: Path) -> Path:

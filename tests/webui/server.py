@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.webui.place import FLAGS, environment, make_data_folder, webui_python
+from tests.webui.place import FLAGS, FULL_PRECISION, environment, make_data_folder, webui_python
 
 USER = "somebody:secret"
 
@@ -62,7 +62,7 @@ class Server:
         with self.log.open("w") as log:
             self._process = subprocess.Popen(
                 [
-                    *(str(webui_python(self._webui)), "-u", "launch.py", *FLAGS),
+                    *(str(webui_python(self._webui)), "-u", "launch.py", *FLAGS, *FULL_PRECISION),
                     *("--data-dir", str(self.data), "--port", str(self.port), *self._flags),
                 ],
                 cwd=self._webui,
