@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -137,6 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reporter: Reporter = JsonReporter() if "--json" in words else TerminalReporter(quiet="--quiet" in words)
     try:
         options = _parse(words)
+        if getattr(options, "json", False) not in (True, "-"):  # `evaluate --json FILE` leaves the terminal to words
+            reporter = TerminalReporter(quiet=getattr(options, "quiet", False))
         logging.basicConfig(level=logging.INFO if getattr(options, "verbose", False) else logging.WARNING)
         with _stop_on_signal() as cancelled:
             options.function(options, reporter, cancelled)
@@ -147,6 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         reporter.fail(Interrupted())
         return Interrupted.exit_status
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its end
+        return 1
     except OSError as error:
         failure = storage_error(error, Path(str(error.filename or ".")))
         reporter.fail(failure)
@@ -233,8 +239,11 @@ def _propagate(options: argparse.Namespace, reporter: Reporter, cancelled: Calla
 def _ui(options: argparse.Namespace, reporter: Reporter, cancelled: Callable[[], bool]) -> None:
     from rerender.ui.serve import serve
 
-    _print(f"The panel is served on http://127.0.0.1:{options.port} (Ctrl-C ends it).")
-    serve(options.checkpoint, options.folder, port=options.port, vae=options.vae, lora_dir=options.lora_dir)
+    def announce(address: str) -> None:
+        _print(f"The panel is served on {address} (Ctrl-C ends it).")
+
+    paths = {"vae": options.vae, "lora_dir": options.lora_dir}
+    serve(options.checkpoint, options.folder, port=options.port, announce=announce, **paths)
 
 
 def _info(options: argparse.Namespace, reporter: Reporter, cancelled: Callable[[], bool]) -> None:

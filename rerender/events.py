@@ -46,31 +46,53 @@ class Meter:
     Work that was kept from an earlier run counts as done but not as speed.
     """
 
-    def __init__(self, emit: Emit, stage: str, total: int, unit: str, *, done: int = 0) -> None:
-        self._emit = emit
+    def __init__(
+        self,
+        emit: Emit,
+        stage: str,
+        total: int,
+        unit: str,
+        *,
+        done: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._emit, self._clock = emit, clock
         self._stage, self._unit = stage, unit
         self._total, self._kept = total, done
         self.done: float = done
-        self._started = time.monotonic()
+        self._started = clock()
+        self._made = self._seconds = 0.0
         self._report()
 
-    def advance(self) -> None:
-        """One more unit is finished."""
-        self.advance_to(self.done + 1)
+    def advance(self, *, measured: bool = True) -> None:
+        """One more unit is finished.
 
-    def advance_to(self, done: float) -> None:
+        Args:
+            measured: the time so far is what the units so far took. Not so within a batch of units that were all
+                waited for and arrive at once: its first ones would seem to have taken all that time.
+        """
+        self.advance_to(self.done + 1, measured=measured)
+
+    def advance_to(self, done: float, *, measured: bool = True) -> None:
         """`done` units are finished; parts of a unit count."""
         self.done = done
+        if measured:
+            self._made, self._seconds = done - self._kept, self._clock() - self._started
         self._report()
 
     def _report(self) -> None:
-        made = self.done - self._kept
-        elapsed = time.monotonic() - self._started
         data = {
             "stage": self._stage,
             "done": self.done,
             "total": self._total,
             "unit": self._unit,
-            "eta_seconds": round(elapsed / made * (self._total - self.done), 1) if made > 0 else None,
+            "eta_seconds": self._eta(),
         }
         self._emit(Event("progress", data))
+
+    def _eta(self) -> float | None:
+        if self._made <= 0:
+            return None
+        rest = self._seconds / self._made * (self._total - self._kept - self._made)
+        since = self._clock() - self._started - self._seconds
+        return round(max(0.0, rest - since), 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,11 +14,11 @@ import pytest
 
 from rerender.cli import main
 from rerender.console import TerminalReporter
-from rerender.events import Event
+from rerender.events import Event, Meter
 from rerender.files import read_picture, write_png
 from rerender.project import Project
 from rerender.video.probe import probe
-from tests.test_cli import SIZE, fails, write_clip
+from tests.test_cli import ROOT, SIZE, fails, write_clip
 
 QUICK = ("key_interval=3", "steps=3", "short_side=0", "scene_cuts=off", "workers=1", "propagation_preset=fast")
 
@@ -293,6 +295,34 @@ def test_progress_in_a_log_file_is_a_line_now_and_then(monkeypatch: pytest.Monke
         "Key frames: 2 of 6 key frames, 01:10 left",
         "Key frames: 4 of 6 key frames, 00:50 left",
     ]
+
+
+def test_the_remaining_time_is_not_taken_in_by_frames_that_arrive_at_once() -> None:
+    """Two intervals of 4 frames in worker processes, each of which takes 8 seconds."""
+    now, left = [0.0], list[float | None]()
+    meter = Meter(lambda event: left.append(event.data["eta_seconds"]), "propagate", 12, "frames", clock=lambda: now[0])
+    for now[0] in (8.0, 16.0):
+        for frame in range(4):
+            meter.advance(measured=frame == 3)
+    assert left == [None, None, None, None, 16.0, 8.0, 8.0, 8.0, 8.0]
+    now[0] = 30.0
+    meter.advance(measured=False)
+    assert left[-1] == 0.0
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word(clip: Path) -> None:
+    code = "import sys; from rerender.cli import main; sys.exit(main(['settings']))"
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 1
+
+
+def test_a_panel_without_its_checkpoint_is_not_announced(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
+    fails(capsys, "ui", "--checkpoint", "none.safetensors")
 
 
 def test_one_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:

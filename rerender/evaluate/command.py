@@ -180,6 +180,10 @@ def _measure(
 
 
 def _open_results(results: Sequence[ClipLike], names: Sequence[str]) -> list[Clip]:
+    if len(names) > len(results):
+        raise UserError(
+            f"{len(names)} names are given for {len(results)} results.", hint="Name each result once, in their order."
+        )
     clips: list[Clip] = []
     for index, result in enumerate(results):
         name = names[index] if index < len(names) else ""

@@ -68,8 +68,9 @@ def _write_frames(run: RunContext, source: FrameSource, todo: list[Interval], me
             interval = todo[number]
             frame = interval.frames[offset]
             write_png(run.project.frame_path(frame), masking.apply(frame, picture))
-            meter.advance()
-            if frame == interval.inner[-1]:
+            is_last = frame == interval.inner[-1]
+            meter.advance(measured=is_last)
+            if is_last:
                 _note_interval(run, interval, time.monotonic() - started)
                 started = time.monotonic()
 

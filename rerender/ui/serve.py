@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
@@ -14,8 +13,6 @@ from rerender.host import Host
 from rerender.ui.jobs import Job, Jobs
 
 _WIDE = "\n.gradio-container { max-width: 1700px !important; }\n"
-
-logger = logging.getLogger(__name__)
 
 
 def make_app(
@@ -75,9 +72,18 @@ def _asset(name: str) -> str:
 
 
 def serve(
-    checkpoint: Path, root: Path, *, port: int = 7861, vae: Path | None = None, lora_dir: Path | None = None
+    checkpoint: Path,
+    root: Path,
+    *,
+    port: int = 7861,
+    vae: Path | None = None,
+    lora_dir: Path | None = None,
+    announce: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serve the page on this machine until it is stopped.
+
+    Args:
+        announce: told the address, once everything is ready.
 
     Raises:
         UserError: see `make_app`.
@@ -85,7 +91,7 @@ def serve(
     app = make_app(checkpoint, root.resolve(), vae=vae, lora_dir=lora_dir)
     import uvicorn
 
-    logger.info("serving on http://127.0.0.1:%d", port)
+    announce(f"http://127.0.0.1:{port}")
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from rerender.cli import main
+from rerender.errors import UserError
 from rerender.evaluate import cli
 from rerender.files import write_png
 from tests.evaluate.cases import noisy, panning
@@ -44,6 +46,19 @@ def test_the_table_and_the_files_it_was_asked_for(clips, tmp_path, capsys):
     assert str(report / "report.html") in printed
     assert (report / "report.html").stat().st_size > 10_000
     assert json.loads(figures.read_text(encoding="utf-8"))["key_frames"] == [0, 2, 3]
+
+
+def test_more_names_than_results_are_refused(clips):
+    with pytest.raises(UserError, match="3 names are given for 1 results"):
+        run(*clips[:2], "--names", "a,b,c")
+
+
+def test_json_to_a_file_leaves_errors_to_the_terminal(clips, capsys):
+    assert main(["evaluate", clips[0], "nowhere.mp4", "--json", "f.json"]) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err[:7]) == ("", "error: ")
+    assert main(["evaluate", clips[0], "nowhere.mp4", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["event"] == "error"
 
 
 def test_json_alone_goes_to_the_screen(clips, capsys):
