@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from rerender import __version__
 from rerender.cli_settings import collect_settings, say_what_is_idle
-from rerender.console import JsonReporter, Reporter, TerminalReporter
+from rerender.console import JsonReporter, LogHandler, Reporter, TerminalReporter
 from rerender.errors import Interrupted, RerenderError, UserError
 from rerender.files import storage_error
 from rerender.pipeline import RUN_STAGES, prepare, prepare_around, redo, run_stage
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parse(words)
         if getattr(options, "json", False) not in (True, "-"):  # `evaluate --json FILE` leaves the terminal to words
             reporter = TerminalReporter(quiet=getattr(options, "quiet", False))
-        logging.basicConfig(level=logging.INFO if getattr(options, "verbose", False) else logging.WARNING)
+        _show_log(verbose=getattr(options, "verbose", False), quiet=getattr(options, "quiet", False))
         with _stop_on_signal() as cancelled:
             options.function(options, reporter, cancelled)
         return 0
@@ -159,6 +159,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failure.exit_status
     finally:
         reporter.close()
+
+
+def _show_log(*, verbose: bool, quiet: bool) -> None:
+    level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+    logging.basicConfig(level=level, handlers=[LogHandler(verbose=verbose)])
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
@@ -300,6 +305,9 @@ def _model_paths(options: argparse.Namespace, project: Project) -> dict[str, str
         value = getattr(options, name)
         if value is not None:
             paths[name] = str(value.resolve())
+    lora_dir = Path(paths.get("lora_dir", "."))
+    if not lora_dir.is_dir():
+        raise UserError(f"The folder of LoRA files {lora_dir} does not exist.", hint="Name one with --lora-dir.")
     if options.stage != "propagate" and "checkpoint" not in paths:
         raise UserError("No checkpoint was given.", hint="Name one with --checkpoint FILE (.safetensors or .ckpt).")
     return paths

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -137,6 +138,22 @@ class TerminalReporter:
     def _say(self, text: str) -> None:
         if not self._quiet:
             tqdm.write(text, file=sys.stderr)
+
+
+class LogHandler(logging.Handler):
+    """The log on standard error, clear of the bar; what was told once is not told again."""
+
+    def __init__(self, *, verbose: bool) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(name)s: %(message)s" if verbose else "%(levelname)s: %(message)s"))
+        self._told: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one record."""
+        text = self.format(record)
+        if text not in self._told:
+            self._told.add(text)
+            tqdm.write(text.replace("WARNING: ", "warning: ", 1), file=sys.stderr)
 
 
 def _remaining(seconds: object) -> str:

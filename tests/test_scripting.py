@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import subprocess
 import sys
 from fractions import Fraction
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from rerender.cli import main
-from rerender.console import TerminalReporter
+from rerender.console import LogHandler, TerminalReporter
 from rerender.events import Event, Meter
 from rerender.files import read_picture, write_png
 from rerender.project import Project
@@ -323,6 +324,22 @@ def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word(clip: Path)
 
 def test_a_panel_without_its_checkpoint_is_not_announced(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
     fails(capsys, "ui", "--checkpoint", "none.safetensors")
+
+
+def test_a_warning_is_told_once_and_without_names_of_modules(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.Logger("rerender.somewhere")
+    log.addHandler(LogHandler(verbose=False))
+    for _ in range(3):
+        log.warning("the weight is %s", "odd")
+    assert capsys.readouterr().err == "warning: the weight is odd\n"
+
+
+def test_a_missing_folder_of_lora_files_is_refused(
+    capsys: pytest.CaptureFixture[str], clip: Path, tiny_checkpoint: Path
+) -> None:
+    assert start(tiny_checkpoint, "--lora-dir", "nowhere", "--stage", "first") == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert not Path("o.rerender").exists()
 
 
 def test_one_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
