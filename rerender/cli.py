@@ -205,7 +205,8 @@ def _run(options: argparse.Namespace, reporter: Reporter, cancelled: Callable[[]
     with Project(folder) as project:
         texts = {"prompt": options.prompt, "negative_prompt": options.negative}
         settings = collect_settings(options, project, {k: v for k, v in texts.items() if v is not None})
-        check_output(output, source=options.video, overwrite=options.overwrite or project.owns(output))
+        is_own = project.output_fingerprint(output) is not None
+        check_output(output, source=options.video, overwrite=options.overwrite or is_own)
         model = _model_paths(options, project)
         host = _open_host(model, settings) if model.get("checkpoint") else None
         say_what_is_idle(options, settings, reporter)
@@ -235,7 +236,8 @@ def _propagate(options: argparse.Namespace, reporter: Reporter, cancelled: Calla
     output, folder = _places(options)
     with Project(folder) as project:
         settings = collect_settings(options, project, {"propagation_flow": options.flow} if options.flow else {})
-        check_output(output, source=options.video, overwrite=options.overwrite or project.owns(output))
+        is_own = project.output_fingerprint(output) is not None
+        check_output(output, source=options.video, overwrite=options.overwrite or is_own)
         say_what_is_idle(options, settings, reporter)
         run = prepare_around(project, options.video, options.keys, settings, emit=reporter.emit, cancelled=cancelled)
         run_stage(run, "propagate", output)

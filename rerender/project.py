@@ -310,20 +310,21 @@ class Project:
 
     # Output
 
-    @property
-    def output(self) -> dict[str, Any]:
-        """Path and fingerprint of the finished file, or {}."""
-        return dict(self._manifest.get("output", {}))
-
-    def owns(self, output: Path) -> bool:
-        """Whether the last finished file was written to this place."""
-        path = self.output.get("path")
-        return path is not None and Path(path).resolve() == output.resolve()
+    def output_fingerprint(self, output: Path) -> str | None:
+        """Fingerprint of what was written to this place; None where the project has written nothing there."""
+        place = str(output.resolve())
+        outputs: dict[str, str] = self._manifest.get("outputs", {})
+        last = self._manifest.get("output", {})  # all that earlier versions noted
+        if place not in outputs and last and Path(last["path"]).resolve() == output.resolve():
+            return str(last["fingerprint"])
+        return outputs.get(place)
 
     def set_output(self, path: Path, fingerprint: str) -> None:
-        """Note the finished file."""
+        """Note a finished file. A project may have several: as mp4, as webm, as pictures."""
         # Absolute: the same words in another working directory would be another, perhaps a precious file.
-        self._manifest["output"] = {"path": str(path.resolve()), "fingerprint": fingerprint}
+        place = str(path.resolve())
+        self._manifest.setdefault("outputs", {})[place] = fingerprint
+        self._manifest["output"] = {"path": place, "fingerprint": fingerprint}
         self.save()
 
     def _to_history(self, path: Path, mark: str) -> None:

@@ -155,6 +155,16 @@ def test_an_output_of_that_name_in_another_directory_is_not_the_projects_own(
     assert Path("o.mp4").read_text() == "precious"
 
 
+def test_all_outputs_of_a_project_are_its_own(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
+    write_png(Path("keys/0.png"), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    words = ["propagate", "a.mp4", "--keys", "keys", *quick()]
+    for name in ("o.mp4", "o.gif", "o.mp4"):
+        assert main([*words, "--output", name]) == 0
+    assert capsys.readouterr().err.endswith("Output: nothing to do, all is there\n")
+    Path("o.webm").write_text("precious")
+    assert "o.webm" in fails(capsys, *words, "--output", "o.webm")
+
+
 def test_a_key_frame_is_inspected_from_another_directory(
     tmp_path: Path, clip: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,8 +20,7 @@ def write_output(run: RunContext, output: Path) -> None:
         Interrupted: the run was cancelled; an earlier output stays as it was.
     """
     fingerprint = _fingerprint(run)
-    known = run.project.output
-    if known.get("fingerprint") == fingerprint and run.project.owns(output) and output.exists():
+    if run.project.output_fingerprint(output) == fingerprint and output.exists():
         run.finish("output", kept=True)
     else:
         run.begin("output")
