@@ -23,8 +23,9 @@ from rerender.console import JsonReporter, LogHandler, Reporter, TerminalReporte
 from rerender.errors import Interrupted, RerenderError, UserError
 from rerender.files import storage_error
 from rerender.pipeline import RUN_STAGES, prepare, prepare_around, redo, run_stage
+from rerender.presets import BUILT_IN
 from rerender.project import Project
-from rerender.settings import Settings, json_schema, schema, settings_table
+from rerender.settings import Settings, json_schema, nearest_name, schema, settings_table
 from rerender.stages.context import RunContext
 from rerender.video.pictures import PATTERN
 from rerender.video.probe import probe
@@ -53,7 +54,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_inspect(commands)
     _add_ui(commands)
     settings = commands.add_parser("settings", help="list all settings, as a table and as JSON Schema")
-    settings.add_argument("--format", choices=("both", "table", "json"), default="both")
+    settings.add_argument("names", nargs="*", metavar="WORD", help="only settings whose names hold one of these words")
+    settings.add_argument(
+        "--format", choices=("both", "table", "json"), help="what to print (default: both; with words, table)"
+    )
     settings.set_defaults(function=_settings)
     return parser
 
@@ -66,6 +70,10 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--checkpoint", type=Path, metavar="CKPT", help="Stable Diffusion checkpoint (A1111 layout)")
     run.add_argument("--vae", type=Path, metavar="FILE", help="VAE file to use instead of the checkpoint's")
     run.add_argument("--lora-dir", type=Path, metavar="DIR", help="folder of the files that <lora:name:weight> names")
+    presets = "; ".join(preset.name for preset in BUILT_IN)
+    run.add_argument(
+        "--preset", metavar="NAME", help=f"settings to start from; the beginning of a name is enough: {presets}"
+    )
     run.add_argument("--stage", choices=RUN_STAGES, default="all", help="run one stage only (default: all)")
     run.add_argument(
         "--redo",
@@ -263,12 +271,29 @@ def _info(options: argparse.Namespace, reporter: Reporter, cancelled: Callable[[
 
 
 def _settings(options: argparse.Namespace, reporter: Reporter, cancelled: Callable[[], bool]) -> None:
-    if options.format in ("both", "table"):
-        _print(settings_table())
-    if options.format == "both":
+    names = _matching(options.names) if options.names else list(schema())
+    wanted = options.format or ("table" if options.names else "both")
+    if wanted in ("both", "table"):
+        _print(settings_table(names))
+    if wanted == "both":
         _print("")
-    if options.format in ("both", "json"):
-        _print(json.dumps(json_schema(), indent=1, ensure_ascii=False))
+    if wanted in ("both", "json"):
+        document = json_schema()
+        document["properties"] = {name: document["properties"][name] for name in names}
+        _print(json.dumps(document, indent=1, ensure_ascii=False))
+
+
+def _matching(words: Sequence[str]) -> list[str]:
+    """Names of settings that hold one of the words.
+
+    Raises:
+        UserError: a word is in no name.
+    """
+    for word in words:
+        if not any(word.lower() in name for name in schema()):
+            hint = nearest_name(word, schema()) or "Without words, all settings are listed."
+            raise UserError(f"No setting has {word!r} in its name.", hint=hint)
+    return [name for name in schema() if any(word.lower() in name for word in words)]
 
 
 def _print(text: str) -> None:

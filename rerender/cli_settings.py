@@ -11,6 +11,7 @@ from typing import Any
 from rerender.console import Reporter
 from rerender.errors import UserError
 from rerender.events import Event
+from rerender.presets import built_in
 from rerender.project import Project
 from rerender.settings import Settings, make_settings, schema
 
@@ -49,12 +50,16 @@ def idle_settings(settings: Settings, names: Iterable[str]) -> dict[str, str]:
 
 
 def collect_settings(options: argparse.Namespace, project: Project, named: dict[str, Any]) -> Settings:
-    """Lay the settings of the command over those of the project's last run, or over the defaults.
+    """Lay preset, file and words of the command, in this order, over the settings of the project's last run.
+
+    A new project starts from the defaults.
 
     Raises:
         UserError: a setting that is refused, or a settings file that cannot be read.
     """
     values = _given(options)
+    if getattr(options, "preset", None) is not None:
+        values = {**built_in(options.preset).complete(), **values}
     if options.command == "propagate" and "flow" in values:  # without key frames to render, nothing else has a flow
         values.setdefault("propagation_flow", "same")
     if isinstance(values.get("mask"), str) and values["mask"].strip():

@@ -93,6 +93,21 @@ BUILT_IN: tuple[Preset, ...] = (
 )
 
 
+def built_in(name: str) -> Preset:
+    """A built-in preset by its name, or by how only its name begins; case does not count.
+
+    Raises:
+        UserError: there is none, or several begin like this.
+    """
+    wanted = name.strip().lower()
+    found = [preset for preset in BUILT_IN if preset.name.lower().startswith(wanted)]
+    exact = [preset for preset in found if preset.name.lower() == wanted]
+    if len(exact or found) != 1:
+        known = "; ".join(preset.name for preset in (found or BUILT_IN))
+        raise UserError(f"There is no single preset {name!r}.", hint=f"Known: {known}.")
+    return (exact or found)[0]
+
+
 class PresetShelf:
     """Built-in presets, and the user's own in a folder: one JSON file each.
 

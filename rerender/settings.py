@@ -412,7 +412,7 @@ def _infos() -> tuple[SettingInfo, ...]:
 
 def json_schema() -> dict[str, Any]:
     """The schema as JSON Schema (draft 7), with `stage` and `section` beside the standard keywords."""
-    document = Settings.schema()
+    document = dict(Settings.schema())  # pydantic keeps its own
     infos = schema()
     document["properties"] = {
         name: {**document["properties"][name], "section": info.section} for name, info in infos.items()
@@ -544,10 +544,11 @@ def values_up_to(settings: Settings, stage: Stage) -> dict[str, Any]:
     }
 
 
-def settings_table() -> str:
-    """The schema as a Markdown table."""
+def settings_table(names: Iterable[str] | None = None) -> str:
+    """The schema, or the settings of these names, as a Markdown table."""
+    infos = schema()
     lines = ["| setting | default | allowed | what it does |", "|---|---|---|---|"]
-    for info in schema().values():
+    for info in infos.values() if names is None else [infos[name] for name in names]:
         default = f'"{info.default}"' if info.type is str else str(info.default).lower()
         lines.append(f"| {info.name} | {default} | {info.bounds} | {info.help} |")
     return "\n".join(lines)

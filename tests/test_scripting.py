@@ -220,6 +220,29 @@ def test_a_settings_file_may_begin_with_a_byte_order_mark(
     assert "1 to 150" in fails(capsys, "run", "a.mp4", "--settings", "s.json")
 
 
+def test_a_preset_is_a_start_for_what_is_set(
+    capsys: pytest.CaptureFixture[str], clip: Path, tiny_checkpoint: Path
+) -> None:
+    assert start(tiny_checkpoint, "--stage", "first", "--preset", "fast", "--set", "seed=7") == 0
+    with Project(Path("o.rerender")) as project:
+        chosen = project.settings
+    assert chosen is not None
+    assert (chosen.poisson, chosen.propagation_preset, chosen.seed) == (False, "fast", 7)
+    assert (chosen.steps, chosen.key_interval) == (3, 3)  # of the command, not 12 and 15 of the preset
+    for name, known in (("few", "LCM; Few-step model: Turbo"), ("none", "Balanced")):
+        assert start(tiny_checkpoint, "--preset", name) == 2
+        assert known in capsys.readouterr().err
+
+
+def test_settings_are_found_by_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["settings", "pixel_s", "freeu_b1"]) == 0
+    names = [line.split()[1] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert names == ["freeu_b1", "pixel_start", "pixel_strength", "pixel_smooth_edges"]
+    assert main(["settings", "freeu_b1", "--format", "json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["properties"]) == ["freeu_b1"]
+    assert "Did you mean steps?" in fails(capsys, "settings", "stepz")
+
+
 def test_a_missing_settings_file_is_told_in_words(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
     message = fails(capsys, "run", "a.mp4", "--settings", "no.json")
     assert "no.json" in message
