@@ -21,7 +21,7 @@ from rerender import __version__
 from rerender.cli_settings import collect_settings, say_what_is_idle
 from rerender.console import JsonReporter, LogHandler, Reporter, TerminalReporter
 from rerender.errors import Interrupted, RerenderError, UserError
-from rerender.files import storage_error
+from rerender.files import storage_error, typed_path
 from rerender.pipeline import RUN_STAGES, prepare, prepare_around, redo, run_stage
 from rerender.presets import BUILT_IN
 from rerender.project import Project
@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_propagate(commands)
     info = commands.add_parser("info", help="show the facts of a video")
-    info.add_argument("video", type=Path, metavar="VIDEO")
+    info.add_argument("video", type=typed_path, metavar="VIDEO")
     info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(function=_info)
     _add_evaluate(commands)
@@ -64,12 +64,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_run(commands: Any) -> None:
     run = commands.add_parser("run", help="render key frames and propagate them")
-    run.add_argument("video", type=Path, metavar="VIDEO", help="a video file, an animated GIF, or a folder of frames")
+    run.add_argument(
+        "video", type=typed_path, metavar="VIDEO", help="a video file, an animated GIF, or a folder of frames"
+    )
     run.add_argument("--prompt", help="what the result should look like")
     run.add_argument("--negative", help="what to keep out of the picture")
-    run.add_argument("--checkpoint", type=Path, metavar="CKPT", help="Stable Diffusion checkpoint (A1111 layout)")
-    run.add_argument("--vae", type=Path, metavar="FILE", help="VAE file to use instead of the checkpoint's")
-    run.add_argument("--lora-dir", type=Path, metavar="DIR", help="folder of the files that <lora:name:weight> names")
+    _add_model(run)
     presets = "; ".join(preset.name for preset in BUILT_IN)
     run.add_argument(
         "--preset", metavar="NAME", help=f"settings to start from; the beginning of a name is enough: {presets}"
@@ -89,9 +89,9 @@ def _add_run(commands: Any) -> None:
 
 def _add_propagate(commands: Any) -> None:
     propagate = commands.add_parser("propagate", help="propagate key frames styled elsewhere")
-    propagate.add_argument("video", type=Path, metavar="VIDEO")
+    propagate.add_argument("video", type=typed_path, metavar="VIDEO")
     propagate.add_argument(
-        "--keys", type=Path, required=True, metavar="DIR", help="pictures named by frame number, counted from 0"
+        "--keys", type=typed_path, required=True, metavar="DIR", help="pictures named by frame number, counted from 0"
     )
     flows = [name for name in schema()["propagation_flow"].choices if name != "same"]
     propagate.add_argument("--flow", choices=flows, help="optical flow estimator (the setting propagation_flow)")
@@ -117,19 +117,30 @@ def _add_inspect(commands: Any) -> None:
 
 def _add_ui(commands: Any) -> None:
     ui = commands.add_parser("ui", help="serve the panel as a page of its own, on this machine only")
-    ui.add_argument("--checkpoint", type=Path, required=True, metavar="CKPT", help="Stable Diffusion checkpoint")
-    ui.add_argument("--vae", type=Path, metavar="FILE", help="VAE file to use instead of the checkpoint's")
-    ui.add_argument("--lora-dir", type=Path, metavar="DIR", help="folder of the files that <lora:name:weight> names")
-    ui.add_argument("--folder", type=Path, default=Path("rerender-jobs"), metavar="DIR", help="jobs and uploads")
+    _add_model(ui, required=True)
+    ui.add_argument("--folder", type=typed_path, default=Path("rerender-jobs"), metavar="DIR", help="jobs and uploads")
     ui.add_argument("--port", type=int, default=7861)
     ui.set_defaults(function=_ui)
 
 
+def _add_model(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    checkpoint = "Stable Diffusion checkpoint (A1111 layout)"
+    parser.add_argument("--checkpoint", type=typed_path, required=required, metavar="CKPT", help=checkpoint)
+    parser.add_argument("--vae", type=typed_path, metavar="FILE", help="VAE file to use instead of the checkpoint's")
+    lora_dir = "folder of the files that <lora:name:weight> names"
+    parser.add_argument("--lora-dir", type=typed_path, metavar="DIR", help=lora_dir)
+
+
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, metavar="OUT", help="finished file: .mp4, .webm, .gif, or a folder")
-    parser.add_argument("--project", type=Path, metavar="DIR", help="project folder (default: beside the output)")
     parser.add_argument(
-        "--settings", type=Path, metavar="FILE.json", help="a file of settings, or the project.json of another run"
+        "--output", type=typed_path, metavar="OUT", help="finished file: .mp4, .webm, .gif, or a folder"
+    )
+    parser.add_argument("--project", type=typed_path, metavar="DIR", help="project folder (default: beside the output)")
+    parser.add_argument(
+        "--settings",
+        type=typed_path,
+        metavar="FILE.json",
+        help="a file of settings, or the project.json of another run",
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="one setting; `settings` lists them all"

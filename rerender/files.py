@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,17 @@ from PIL import Image
 
 from rerender.errors import UserError
 from rerender.pictures import UNREADABLE, load_rgb
+
+
+def typed_path(text: str) -> Path:
+    """A path as somebody typed it, "~" being the home folder; for argparse.
+
+    Raises:
+        ArgumentTypeError: it is empty, as an unset variable of a script is; it would stand for the working directory.
+    """
+    if not text.strip():
+        raise ArgumentTypeError("the path is empty")
+    return Path(text).expanduser()
 
 
 @contextlib.contextmanager

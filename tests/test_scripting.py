@@ -243,6 +243,28 @@ def test_settings_are_found_by_a_word(capsys: pytest.CaptureFixture[str]) -> Non
     assert "Did you mean steps?" in fails(capsys, "settings", "stepz")
 
 
+@pytest.mark.parametrize("words", [["run", ""], ["run", "a.mp4", "--output", ""], ["info", " "]])
+def test_an_empty_path_is_not_the_working_directory(
+    capsys: pytest.CaptureFixture[str], clip: Path, words: list[str]
+) -> None:
+    assert "the path is empty" in fails(capsys, *words)
+
+
+def test_a_key_frame_of_another_size_is_rendered_again_once_it_is_removed(
+    capsys: pytest.CaptureFixture[str], clip: Path, tiny_checkpoint: Path
+) -> None:
+    assert start(tiny_checkpoint, "--stage", "keys") == 0
+    key = Path("o.rerender/keys/000003.png")
+    before = key.read_bytes()
+    write_png(key, np.zeros((8, 8, 3), np.uint8))
+    capsys.readouterr()
+    assert start(tiny_checkpoint) == 2
+    assert "remove it" in capsys.readouterr().err
+    key.unlink()
+    assert start(tiny_checkpoint) == 0
+    assert key.read_bytes() == before
+
+
 def test_a_missing_settings_file_is_told_in_words(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
     message = fails(capsys, "run", "a.mp4", "--settings", "no.json")
     assert "no.json" in message

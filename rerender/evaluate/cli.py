@@ -5,28 +5,37 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from tqdm import tqdm
 
+from rerender.files import typed_path
 from rerender.motion.flow import flow_estimator_names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `python -m rerender evaluate`."""
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="the clip that was rendered")
-    parser.add_argument("result", type=Path, metavar="RESULT", help="the clip to judge: a video or a folder of frames")
+    parser.add_argument("source", type=typed_path, metavar="SOURCE", help="the clip that was rendered")
     parser.add_argument(
-        "--against", type=Path, action="append", default=[], metavar="OTHER", help="another result of the same source"
+        "result", type=typed_path, metavar="RESULT", help="the clip to judge: a video or a folder of frames"
+    )
+    parser.add_argument(
+        "--against",
+        type=typed_path,
+        action="append",
+        default=[],
+        metavar="OTHER",
+        help="another result of the same source",
     )
     parser.add_argument("--names", default="", metavar="A,B,…", help="what to call the results, in their order")
     parser.add_argument("--keys", metavar="FRAMES", help='key frames of the results, such as "0, 10, 20-100:10"')
-    parser.add_argument("--mask", type=Path, metavar="FILE", help="a picture or a clip; only white areas count")
+    parser.add_argument("--mask", type=typed_path, metavar="FILE", help="a picture or a clip; only white areas count")
     parser.add_argument("--start", type=int, default=0, metavar="N", help="first source frame that the results show")
     parser.add_argument("--flow", default="dis", choices=flow_estimator_names(), help="optical flow estimator")
     parser.add_argument("--no-semantic", action="store_true", help="leave out the metrics of the semantic network")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="figures as JSON, to FILE or printed")
-    parser.add_argument("--report", type=Path, metavar="DIR", help="write DIR/report.html with plots and pictures")
+    parser.add_argument(
+        "--report", type=typed_path, metavar="DIR", help="write DIR/report.html with plots and pictures"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from tqdm import tqdm
+
+from rerender.files import typed_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `python -m rerender inspect`."""
-    parser.add_argument("project", type=Path, metavar="PROJECT", help="a project folder")
+    parser.add_argument("project", type=typed_path, metavar="PROJECT", help="a project folder")
     parser.add_argument("--frame", type=int, required=True, metavar="N", help="a key frame, by its frame number")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the pictures")
+    parser.add_argument("--output", type=typed_path, required=True, metavar="DIR", help="folder for the pictures")
 
 
 def run(args: argparse.Namespace, cancelled: Callable[[], bool]) -> None:

@@ -133,7 +133,8 @@ class RunContext:
             raise UserError(
                 f"The key frame {self.project.key_path(frame)} has {picture.shape[1]}x{picture.shape[0]} pixels, "
                 f"the run {geometry.width}x{geometry.height}.",
-                hint="Run the stage keys again, or give the picture that size.",
+                hint="Run the stage keys first. Where it was edited by hand, give it that size, or remove it: "
+                "then it is rendered again.",
             )
         return picture
 
