@@ -115,7 +115,7 @@ class _FromValues(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in (torch.tensor, torch.as_tensor) and "cuda" in str(kwargs.get("device")):
+        if func in (torch.tensor, torch.as_tensor, torch.asarray) and "cuda" in str(kwargs.get("device")):
             return Pretended(func(*args, **{**kwargs, "device": "cpu"}))
         return func(*args, **kwargs)
 
@@ -170,7 +170,9 @@ def pretended_cuda(free: int = 8 << 30) -> Iterator[None]:
         "Stream": lambda *args, **named: stream,
         "stream": lambda chosen: contextlib.nullcontext(),
         "current_stream": lambda device=None: stream,
+        "device": lambda chosen: contextlib.nullcontext(),
         "empty_cache": lambda: None,
+        "ipc_collect": lambda: None,
         "get_rng_state": lambda device=None: torch.zeros(16, dtype=torch.uint8),
         "set_rng_state": lambda state, device=None: None,
     }

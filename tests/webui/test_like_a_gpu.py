@@ -1,4 +1,4 @@
-"""Key frames in half precision, which is how a webui renders on a GPU: as it is on the CPU, and under autocast."""
+"""Key frames as on a GPU, as far as a CPU can show it: in half precision, and on a device of their own."""
 
 from __future__ import annotations
 
@@ -65,3 +65,16 @@ def test_constraints_do_the_same_in_half_precision(
 ) -> None:
     found = translated(halved, tmp_path / "half.npy", sampler)
     assert max(mean_differences(found, in_full(sampler))) < 2.0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sampler": "Euler"},
+        {"sampler": "DPM++ 2M SDE", "passes": "shared"},
+        {"sampler": "DDIM", "attention_memory": "host", "attention_tokens": "checkerboard"},
+    ],
+    ids=["Euler", "shared", "bank in main memory"],
+)
+def test_nothing_in_main_memory_is_mixed_with_what_is_on_a_gpu(inside: Inside, settings: dict[str, Any]) -> None:
+    assert inside("checks_cuda.difference_to_the_cpu", **settings) == 0
