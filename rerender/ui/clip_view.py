@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from rerender.errors import Interrupted, RerenderError, UserError
-from rerender.settings import Settings, make_settings
+from rerender.settings import Settings, make_settings, schema
 from rerender.ui import texts
 from rerender.ui.clips import Clips
 from rerender.ui.newest import Newest
@@ -54,13 +54,24 @@ class ClipView:
         known = next((job for job in jobs.list() if job.id == job_id), None)
         return Path(known.video) if known is not None and Path(known.video).exists() else None
 
+    def asked(self, values: Sequence[Any]) -> dict[str, Any]:
+        """The settings on the page by name; a number that was deleted is its default.
+
+        Raises:
+            UserError: a mask that may not be named.
+        """
+        infos = schema()
+        given = zip(self.names, values, strict=True)
+        asked = {name: infos[name].default if value is None else value for name, value in given}
+        return self.around.access.settings(asked)
+
     def settings(self, values: Sequence[Any]) -> Settings:
         """The settings on the page.
 
         Raises:
             UserError: a value that is refused, or a mask that may not be named.
         """
-        return make_settings(self.around.access.settings(dict(zip(self.names, values, strict=True))))
+        return make_settings(self.asked(values))
 
     def plan(self, file: Any, path: str, job_id: str, values: Sequence[Any]) -> Plan:
         """What a run would do.

@@ -23,13 +23,15 @@ def wipe_html(before: np.ndarray, after: np.ndarray, caption: str) -> str:
     """Two pictures of one size, uint8 RGB, with a line between them that can be dragged."""
     return (
         f'<rerender-wipe before="{data_uri(before)}" after="{data_uri(after, quality=92)}" '
-        f'caption="{html.escape(caption, quote=True)}"></rerender-wipe>'
+        f'caption="{_attribute(caption)}"></rerender-wipe>'
     )
 
 
 def still_html(picture: np.ndarray, caption: str) -> str:
     """One picture, uint8 RGB."""
-    return f'<figure class="rerender-still"><img src="{data_uri(picture)}"><figcaption>{html.escape(caption)}</figcaption></figure>'  # noqa: E501
+    words = _attribute(caption)
+    shown = f'<img src="{data_uri(picture)}" alt="{words}">'
+    return f'<figure class="rerender-still">{shown}<figcaption>{words}</figcaption></figure>'
 
 
 def player_html(result: str, source: str = "", *, name: str) -> str:

@@ -33,17 +33,19 @@ class FrameView:
         return frames[event.index] if event.index < len(frames) else gr.update()
 
     def select(self, newest: Newest, frame: float, file: Any, path: str, job_id: str, *values: Any) -> list[Any]:
-        """The comparison; picture and generation parameters, which can be sent on."""
+        """The comparison; picture and generation parameters, which can be sent on, and whether they can."""
         number = int(frame or 0)
         with newest.answering("selected"):
             result = self._result(job_id, number)
             try:
                 plan = self.clip.plan(file, path, job_id, values)
-                source = self.clip.clips.frame(plan, min(max(0, number), plan.info.frames - 1))
+                number = min(max(0, number), plan.info.frames - 1)
+                source = self.clip.clips.frame(plan, number)
             except RerenderError:
                 source = None
         picture = None if result is None else Image.fromarray(result)
-        return [_comparison(source, result, number), picture, self._parameters(job_id, number)]
+        sendable = gr.update(interactive=picture is not None)
+        return [_comparison(source, result, number), picture, self._parameters(job_id, number), sendable]
 
     def inspect(self, job_id: str, frame: float) -> str:
         """Flow, occlusion masks and fusion target of a key frame."""

@@ -204,6 +204,7 @@ def _key_frames(parts: Parts) -> None:
         )
         for label, name in ((texts.REDO, "redo"), (texts.SEND_TO_IMG2IMG, "send")):
             parts.buttons[name] = gr.Button(label, scale=3, min_width=120, elem_id=f"rerender_{name}")
+    parts.buttons["send"].interactive = False  # until a rendered one is selected
     gr.HTML(f'<div class="rerender-title">{texts.COMPARE}</div>')
     parts.at["comparison"] = gr.HTML(empty_html(texts.NO_KEYS), elem_id="rerender_comparison")
     parts.at["parameters"] = gr.Textbox(visible=False, elem_id="rerender_selected_parameters")

@@ -101,7 +101,7 @@ def _selecting(parts: Parts, frames: FrameView) -> dict[str, Any]:
     return {
         "fn": frames.select,
         "inputs": [*parts.of("newest", "selected", "file", "path", "job_id"), *parts.settings.values()],
-        "outputs": parts.of("comparison", "picture", "parameters"),
+        "outputs": [*parts.of("comparison", "picture", "parameters"), parts.buttons["send"]],
         "show_progress": "hidden",
     }
 

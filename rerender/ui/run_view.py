@@ -130,7 +130,7 @@ class RunView:
         jobs, around = self.around.jobs(), self.around
         if stage != "propagate":
             around.access.check_host()
-        settings = around.access.settings(dict(zip(self.names, values, strict=True)))
+        settings = self.clip.asked(values)
         video = self.clip.video(file, path, job_id)
         options = {**around.options, **({"styles": list(styles or [])} if around.styles is not None else {})}
         changes: dict[str, Any] = {"stage": stage, "settings": settings, "format": format_, "options": options}
@@ -139,6 +139,8 @@ class RunView:
             if former.active:  # started before, maybe by another page, which this one shows from now on
                 jobs.tell(job_id, texts.AT_WORK)
                 return former
+            if not set(redo) <= set(former.key_frames):
+                raise UserError(f"Frame {redo[0]} is no rendered key frame.", hint="Select one that is marked with ✓.")
             if settings.get("seed") == -1 and stage != "first":
                 settings["seed"] = former.settings["seed"]  # a new one would throw away what is rendered
             return jobs.run_again(job_id, redo_frames=redo, **changes)

@@ -299,6 +299,29 @@ def test_drawn_seed_is_kept_but_by_the_first_stage(tmp_path: Path, clip: Path) -
     jobs.close()
 
 
+def test_redo_of_what_is_not_rendered_leaves_the_job_as_it_was(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    jobs = jobs_with(tmp_path / "jobs", PaintingHost())
+    run, _, _ = views(around(jobs, tmp_path))
+    job_id = finished(run, "first")["job_id"]
+    (shown,) = run.redo(PAGE, 4, *inputs_of(job_id=job_id))
+    assert "Frame 4 is no rendered key frame" in as_shown(shown)["status"]
+    assert jobs.get(job_id).state == "done"
+    jobs.close()
+
+
+def test_deleted_number_is_the_default(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    jobs = jobs_with(tmp_path / "jobs", PaintingHost())
+    run, clips, _ = views(around(jobs, tmp_path))
+    values = [*values_of()]
+    for name in ("crop_left", "start_frame"):
+        values[NAMES.index(name)] = None
+    assert clips.settings(values).crop_left == 0
+    inputs = inputs_of()
+    *_, last = run.starter("first")(PAGE, *inputs[: -len(NAMES)], *values)
+    assert "done" in as_shown(last)["status"]
+    jobs.close()
+
+
 def test_styles_reach_the_host(tmp_path: Path, clip: Path) -> None:  # noqa: F811
     jobs = jobs_with(tmp_path / "jobs", PaintingHost())
     run, _, _ = views(around(jobs, tmp_path, styles=lambda: ["ink", "oil"]))
@@ -346,12 +369,15 @@ def test_selected_key_frame_is_compared_with_its_source(tmp_path: Path, clip: Pa
     jobs = jobs_with(tmp_path / "jobs", PaintingHost())
     run, _, frames = views(around(jobs, tmp_path))
     asked = [None, "clip", "", *values_of()]
-    comparison, picture, parameters = frames.select(PAGE, 4, *asked)
-    assert ("not rendered yet" in comparison, picture, parameters) == (True, None, "")
+    comparison, picture, parameters, send = frames.select(PAGE, 4, *asked)
+    assert ("not rendered yet" in comparison, picture, parameters, send["interactive"]) == (True, None, "", False)
+    comparison, *_ = frames.select(PAGE, 900, *asked)
+    assert "frame 4, not" in comparison  # the last one there is
     job_id = finished(run, "keys")["job_id"]
     assert frames.pick(job_id, SimpleNamespace(index=1)) == 4
-    comparison, picture, parameters = frames.select(PAGE, 4, None, "clip", job_id, *values_of())
+    comparison, picture, parameters, send = frames.select(PAGE, 4, None, "clip", job_id, *values_of())
     assert "<rerender-wipe" in comparison
+    assert send["interactive"]
     assert parameters == infotext(make_settings(jobs.get(job_id).settings), 4)
     assert np.array_equal(np.asarray(picture), np.asarray(255 - np.asarray(_frame(clip, 4))))
     assert "Select a rendered key frame" in frames.inspect(job_id, 3)
