@@ -1,5 +1,5 @@
 // Parts of the tab that gradio has no component for. Custom elements draw themselves wherever gradio puts their HTML,
-// in the webui and in `python -m rerender ui` alike; nothing here knows which of the two it is.
+// in the webui and in `python -m rerender ui` alike: where the webui's own scripts are missing, it does without them.
 (function () {
     "use strict";
 
@@ -22,18 +22,20 @@
         if (!customElements.get(name)) customElements.define(name, constructor);
     }
 
-    const KEYS_OF_A_LINE = {ArrowLeft: -1, ArrowRight: 1};
+    const ARROWS = {ArrowLeft: -1, ArrowRight: 1};
 
     // The strip of key frames: a click selects one, the arrow keys go on to the one beside it.
     class Strip extends HTMLElement {
         connectedCallback() {
+            if (this.drawn) return;
+            this.drawn = true;
             this.addEventListener("click", (event) => {
                 const tile = event.target.closest("button[data-frame]");
                 if (tile) this.select(tile.dataset.frame);
             });
             this.addEventListener("keydown", (event) => {
                 const tiles = [...this.querySelectorAll("button[data-frame]")];
-                const next = tiles[tiles.indexOf(event.target) + (KEYS_OF_A_LINE[event.key] || NaN)];
+                const next = tiles[tiles.indexOf(event.target) + (ARROWS[event.key] || NaN)];
                 if (!next) return;
                 event.preventDefault();
                 next.focus();
@@ -54,12 +56,12 @@
             const input = selectedFrame();
             const job = document.querySelector("#rerender_status .rerender-frames");
             const same = job && job.dataset.clip === this.dataset.clip;
-            const rendered = same ? job.dataset.rendered.split(" ") : [];
+            const rendered = new Set(same ? job.dataset.rendered.split(" ") : []);
             for (const tile of this.querySelectorAll("button[data-frame]")) {
                 const frame = tile.dataset.frame;
                 const selected = Boolean(input) && frame === input.value;
                 const state = {
-                    rendered: rendered.includes(frame),
+                    rendered: rendered.has(frame),
                     rendering: Boolean(same) && frame === job.dataset.rendering,
                 };
                 tile.classList.toggle("selected", selected);
@@ -87,9 +89,9 @@
         const slider = {tabindex: 0, role: "slider", "aria-label": "Line between source and result"};
         for (const [name, value] of Object.entries(slider)) stage.setAttribute(name, value);
         stage.addEventListener("keydown", (event) => {
-            if (!stage.classList.contains("wipe") || !KEYS_OF_A_LINE[event.key]) return;
+            if (!stage.classList.contains("wipe") || !ARROWS[event.key]) return;
             event.preventDefault();
-            place(shared + 0.05 * KEYS_OF_A_LINE[event.key]);
+            place(shared + 0.05 * ARROWS[event.key]);
         });
         const follow = (event) => {
             const box = stage.getBoundingClientRect();

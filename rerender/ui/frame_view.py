@@ -36,6 +36,8 @@ class FrameView:
         """The comparison; picture and generation parameters, which can be sent on, and whether they can."""
         number = int(frame or 0)
         with newest.answering("selected"):
+            if not self._is_of_the_clip(job_id, file, path):
+                job_id = ""
             result = self._result(job_id, number)
             try:
                 plan = self.clip.plan(file, path, job_id, values)
@@ -65,6 +67,14 @@ class FrameView:
             return infotext(make_settings(self.around.jobs().get(job_id).settings), frame)
         except RerenderError:
             return ""
+
+    def _is_of_the_clip(self, job_id: str, file: Any, path: str) -> bool:
+        """Whether the job that is shown is of the clip that is chosen: another one may be chosen meanwhile."""
+        try:
+            video = self.clip.video(file, path, job_id)
+            return video is None or str(video) == self.around.jobs().get(job_id).video
+        except RerenderError:
+            return False
 
     def _result(self, job_id: str, frame: int) -> np.ndarray | None:
         try:

@@ -91,7 +91,7 @@ def _settled(parts: Parts, event: Any, question: str, seconds: float = SETTLE_SE
 
 
 def _wire_frames(parts: Parts, frames: FrameView) -> None:
-    for changed in ("selected", "job_id"):
+    for changed in ("selected", "job_id", "file"):
         _settled(parts, parts[changed].change, "selected", seconds=0.05).then(**_selecting(parts, frames))
     parts["gallery"].select(frames.pick, inputs=[parts["job_id"]], outputs=[parts["selected"]], show_progress="hidden")
     parts.buttons["inspect"].click(frames.inspect, inputs=parts.of("job_id", "selected"), outputs=[parts["inspection"]])

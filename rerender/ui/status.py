@@ -38,6 +38,7 @@ def status_html(job: Job, queue: Sequence[Job] = (), preview: np.ndarray | None 
     if job.state == "failed":
         return error_html(job.error, job.hint) + others
     head = f'<b>{html.escape(job.name)}</b><span class="rerender-state {job.state}">{_STATES[job.state]}</span>'
+    head += f'<span class="rerender-id" title="{texts.JOB_ID}">{job.id}</span>'
     lines = [f'<div class="rerender-head">{head}</div>', f'<div class="rerender-facts">{_facts(job)}</div>']
     if job.state == "running":
         lines.append(_progress(job))

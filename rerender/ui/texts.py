@@ -10,6 +10,7 @@ SKIP = "Skip"
 REDO = "Redo this key frame"
 SEND_TO_IMG2IMG = "Send to img2img"
 SHOW_LAST = "Show the last job"
+JOB_ID = "The job, as the API and its folder name it"
 
 # What a button says that finds its key frames rendered already, by stage
 KEPT = {

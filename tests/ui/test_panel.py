@@ -380,6 +380,9 @@ def test_selected_key_frame_is_compared_with_its_source(tmp_path: Path, clip: Pa
     assert send["interactive"]
     assert parameters == infotext(make_settings(jobs.get(job_id).settings), 4)
     assert np.array_equal(np.asarray(picture), np.asarray(255 - np.asarray(_frame(clip, 4))))
+    other = SimpleNamespace(name=str(clip / "0004.png"))
+    comparison, picture, *_ = frames.select(PAGE, 0, other, "", job_id, *values_of())
+    assert ("not rendered yet" in comparison, picture) == (True, None)  # it was rendered of another clip
     assert "Select a rendered key frame" in frames.inspect(job_id, 3)
     sheet = frames.inspect(job_id, 4)
     assert sheet.count("<figure") >= 4

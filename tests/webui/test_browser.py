@@ -225,6 +225,19 @@ def set_in_script(page: Any, name: str, value: str) -> None:
     )
 
 
+def test_prompts_have_the_webuis_counters_and_keys(visit: Tab) -> None:
+    visit.wait_for_state("done")
+    for name in ("prompt", "negative_prompt"):
+        field = visit.at(f"#rerender_{name} textarea")
+        field.fill("an oil painting of a (face")
+        visit.wait_for_text(f"{name}_counter", "8/75")
+        assert "1 opening and 0 closing" in str(visit.at(f"#rerender_{name}_counter").get_attribute("title"))
+        field.fill("an oil painting")
+        field.press("End")
+        field.press("Control+ArrowUp")
+        assert field.input_value() == "an oil (painting:1.1)"
+
+
 def test_settings_page_and_defaults(visit: Tab, server: Server) -> None:
     page = visit.page
     visit.open("Settings")
