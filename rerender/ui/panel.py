@@ -125,6 +125,9 @@ def _wire_runs(parts: Parts, run: RunView, frames: FrameView) -> None:
 def _wire_restore(parts: Parts, run: RunView, page: gr.Blocks | None) -> None:
     restored = [*_shown(parts), *parts.of("format", "styles"), *parts.settings.values()]
     parts.buttons["restore"].click(run.restore, inputs=[parts["newest"]], outputs=restored, show_progress="hidden")
+    for event in (parts["file"].upload, parts["path"].blur, parts["path"].submit):
+        chosen = [*parts.of("newest", "file", "path", "job_id"), parts.settings["key_mode"]]
+        event(run.clip_changed, inputs=chosen, outputs=_shown(parts), show_progress="hidden")
     parts["project"].input(
         run.open,
         inputs=[*parts.of("newest", "project"), parts.settings["key_mode"]],

@@ -97,6 +97,24 @@ class RunView:
         for shown in self._open(newest, job):
             yield [*shown, None, ""]
 
+    def clip_changed(self, newest: Newest, file: Any, path: str, job_id: str, key_mode: str) -> list[Any]:
+        """Begin a new project where another clip was chosen than that of the project that is shown.
+
+        One that is at work stays in sight until the next run begins.
+        """
+        unchanged: list[Any] = [gr.update()] * len(SHOWN)
+        known = self._known(job_id)
+        if known is None or known.active:
+            return unchanged
+        try:
+            video = self.clip.video(file, path, job_id)
+        except RerenderError:  # the strip tells it
+            return unchanged
+        if video is None or str(video) == known.video:
+            return unchanged
+        newest.claim("watch")
+        return self._blank(key_mode)
+
     def zip_keys(self, job_id: str) -> Any:
         """All key frames of the project in one file."""
         job = self._known(job_id)

@@ -249,6 +249,17 @@ def test_page_ends_up_with_the_last_of_quick_changes(visit: Visit, clip: Path) -
     visit.wait_for_text("comparison", "frame 3")
 
 
+def test_another_clip_leaves_the_project_that_is_shown(visit: Visit, clip: Path, tmp_path: Path) -> None:
+    _finished_project(visit)
+    visit.tab("sources", "Upload")
+    (tmp_path / "another.mp4").write_bytes(clip.read_bytes())
+    visit.at("#rerender_video input[type=file]").set_input_files(tmp_path / "another.mp4")
+    visit.wait_for_gallery(0)
+    visit.wait_for_text("status", "Stable motion works best")
+    visit.wait_for_text("comparison", "not rendered yet")
+    assert visit.value("project") == "New project"
+
+
 def test_mask_is_uploaded_in_the_page(visit: Visit, clip: Path, tmp_path: Path) -> None:
     from PIL import Image
 

@@ -170,6 +170,21 @@ def test_former_project_goes_on_without_naming_its_clip(tmp_path: Path, clip: Pa
     jobs.close()
 
 
+def test_another_clip_begins_a_new_project(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    jobs = jobs_with(tmp_path / "jobs", PaintingHost())
+    run, _, _ = views(around(jobs, tmp_path))
+    job_id = finished(run, "first")["job_id"]
+    (tmp_path / "other").mkdir()
+    nothing = [gr.update()] * len(SHOWN)
+    assert run.clip_changed(PAGE, None, "clip", job_id, "uniform") == nothing
+    assert run.clip_changed(PAGE, None, "gone", job_id, "uniform") == nothing
+    assert run.clip_changed(PAGE, None, "other", "", "uniform") == nothing
+    begun = as_shown(run.clip_changed(PAGE, None, "other", job_id, "listed"))
+    assert (begun["job_id"], begun["gallery"], begun["key_frames"]) == ("", [], "")
+    assert begun["project"]["value"] == texts.NEW_PROJECT
+    jobs.close()
+
+
 def test_page_that_shows_another_job_stops_watching_the_first(tmp_path: Path, clip: Path) -> None:  # noqa: F811
     gate = threading.Event()
     jobs = jobs_with(tmp_path / "jobs", PaintingHost(gate))
