@@ -281,9 +281,14 @@
     }
 
     // After the page was loaded anew, the tab shows the job that runs, or the newest one, again: the button is pressed
-    // as soon as it is there and gradio listens to it, which takes a moment longer than onUiLoaded. Alone, the page's
-    // own load event does this.
+    // as soon as it is there and gradio listens to it, which takes a moment longer than onUiLoaded. Whoever began something
+    // else in that moment keeps it. Alone, the page's own load event does this.
     if (typeof onUiLoaded === "function") {
+        let touched = false;
+        const noteTouch = (event) => {
+            touched = touched || (event.isTrusted && event.target.closest("#tab_rerender") !== null);
+        };
+        document.addEventListener("input", noteTouch, true);
         onUiLoaded(() => {
             let attempts = 0;
             const timer = setInterval(() => {
@@ -291,7 +296,8 @@
                 attempts += 1;
                 if (button && attempts > 1) {
                     clearInterval(timer);
-                    button.click();
+                    document.removeEventListener("input", noteTouch, true);
+                    if (!touched) button.click();
                 } else if (attempts > 60) {
                     clearInterval(timer);
                 }

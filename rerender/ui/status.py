@@ -124,6 +124,9 @@ def _time_left(progress: dict[str, Any]) -> str:
     if seconds is None:
         return ""
     minutes, rest = divmod(round(seconds), 60)
+    hours = minutes // 60
+    if hours:
+        return f"{hours} h {minutes % 60:02d} min left"
     return f"{minutes} min {rest:02d} s left" if minutes else f"{rest} s left"
 
 

@@ -28,11 +28,12 @@ from rerender.ui.clips import Clips
 from rerender.ui.controls import Maker, left_out
 from rerender.ui.frame_view import FrameView
 from rerender.ui.infotext import infotext
+from rerender.ui.job import Job
 from rerender.ui.jobs import Jobs
 from rerender.ui.labels import in_words
 from rerender.ui.newest import Newest
 from rerender.ui.run_view import SHOWN, RunView
-from rerender.ui.status import project_label
+from rerender.ui.status import project_label, status_html
 from rerender.ui.surroundings import Surroundings
 from tests.ui.test_jobs import SETTINGS, PaintingHost, clip, jobs_with  # noqa: F401  (clip is a fixture)
 
@@ -287,6 +288,17 @@ def test_generation_parameters_are_those_of_the_frame() -> None:
     assert infotext(settings, 2).startswith("a meadow\nNegative prompt: photo\nSteps: 20, Sampler: DPM++ 2M, ")
     assert infotext(settings, 4).startswith("a meadow in snow\n")
     assert "CFG scale: 6.5, Seed: 11, Denoising strength: 0.75" in infotext(settings, 4)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, "<span></span>"), (9.4, "9 s left"), (61, "1 min 01 s left"), (5025, "1 h 23 min left")],
+)
+def test_time_that_is_left_is_told_as_people_say_it(seconds: float | None, words: str) -> None:
+    progress = {"stage": "keys", "done": 1.25, "total": 5, "unit": "key frames", "eta_seconds": seconds}
+    shown = status_html(Job("id", "/clips/a.mp4", {}, state="running", progress=progress, rendering=6))
+    assert words in shown
+    assert "Key frames: 1.2 of 5, frame 6" in shown
 
 
 def test_flow_offers_what_there_is() -> None:

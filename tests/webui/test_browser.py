@@ -238,6 +238,16 @@ def test_prompts_have_the_webuis_counters_and_keys(visit: Tab) -> None:
         assert field.input_value() == "an oil (painting:1.1)"
 
 
+def test_what_is_begun_while_the_page_loads_is_kept(visit: Tab) -> None:
+    visit.wait_for_state("done")
+    visit.page.reload(wait_until="domcontentloaded")
+    visit.open("Rerender")
+    visit.at("#rerender_prompt textarea").fill("something else")
+    visit.page.wait_for_timeout(4000)  # the last job would be shown again after two seconds
+    assert visit.value("prompt") == "something else"
+    assert not visit.at("#rerender_status .rerender-state").is_visible()
+
+
 def test_settings_page_and_defaults(visit: Tab, server: Server) -> None:
     page = visit.page
     visit.open("Settings")
