@@ -44,7 +44,7 @@ def status_html(job: Job, queue: Sequence[Job] = (), preview: np.ndarray | None 
         lines.append(_progress(job))
     if job.state == "interrupted":
         lines.append('<div class="rerender-facts">What is finished is kept; the same button goes on.</div>')
-    lines += [f'<div class="rerender-note">{html.escape(note)}</div>' for note in _notes(job)]
+    lines += [f'<div class="rerender-note">{html.escape(in_words(note))}</div>' for note in _notes(job)]
     shown = f'<img class="rerender-step" alt="preview" src="{data_uri(preview)}">' if preview is not None else ""
     return f'<div class="rerender-card"><div>{"".join(lines)}</div>{shown}</div>{others}'
 

@@ -296,8 +296,10 @@ def test_generation_parameters_are_those_of_the_frame() -> None:
 )
 def test_time_that_is_left_is_told_as_people_say_it(seconds: float | None, words: str) -> None:
     progress = {"stage": "keys", "done": 1.25, "total": 5, "unit": "key frames", "eta_seconds": seconds}
-    shown = status_html(Job("id", "/clips/a.mp4", {}, state="running", progress=progress, rendering=6))
+    notes = ("Changed since the last run: key_mode",)
+    shown = status_html(Job("id", "/clips/a.mp4", {}, state="running", progress=progress, rendering=6, notes=notes))
     assert words in shown
+    assert "Changed since the last run: “Key mode”" in shown
     assert "Key frames: 1.2 of 5, frame 6" in shown
 
 
