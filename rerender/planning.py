@@ -134,7 +134,7 @@ def plan_run(
 
     Args:
         analysis: result of an earlier call for the same project, or {}.
-        note: told when a pass over the whole clip begins.
+        note: told when a pass over the whole clip begins, and of listed key frames that are left out.
 
     Returns:
         The plan, and the analysis to store for the next call ({} where no pass over the clip was needed).
@@ -159,7 +159,7 @@ def plan_run(
         cancelled=cancelled,
         note=note,
     )
-    chosen = _choose_keys(settings, selection, analysis)
+    chosen = _choose_keys(settings, selection, analysis, note)
     shots = tuple(tuple(selection.indices[key] for key in shot.keys) for shot in chosen)
     cuts = tuple(selection.indices[cut] for cut in analysis.get("cuts", ()))
     plan = Plan(info, source_hash, selection, geometry, shots, cuts, mask)
@@ -167,7 +167,9 @@ def plan_run(
     return plan, analysis
 
 
-def _choose_keys(settings: Settings, selection: Selection, analysis: dict[str, Any]) -> list[Shot]:
+def _choose_keys(
+    settings: Settings, selection: Selection, analysis: dict[str, Any], note: Callable[[str], None]
+) -> list[Shot]:
     """Key frames by shot, as positions in the selection."""
     count = len(selection)
     cuts = analysis.get("cuts", [])
@@ -180,20 +182,23 @@ def _choose_keys(settings: Settings, selection: Selection, analysis: dict[str, A
         gaps = (settings.key_min_gap, settings.key_max_gap, settings.key_motion)
         keys = [a + key for a, b in pairwise(starts) for key in adaptive_keys(motion[a:b], *gaps)]
     else:
-        keys = _listed(settings.key_frames, selection)
+        keys = _listed(settings.key_frames, selection, note)
     return split_shots(keys, cuts, count)
 
 
-def _listed(text: str, selection: Selection) -> list[int]:
-    """Positions of key frames listed by frame number in the source."""
+def _listed(text: str, selection: Selection, note: Callable[[str], None]) -> list[int]:
+    """Positions of key frames listed by frame number in the source; those that the run leaves out are told."""
     if not text.strip():
         raise UserError(
             'key_mode "listed" needs frame numbers.', hint='Give them as --set key_frames="0, 12, 40-60:5".'
         )
     position = {frame: number for number, frame in enumerate(selection.indices)}
     numbers = listed_keys(text, selection.indices[-1] + 1)
-    asked = [number for number in numbers if number in position]
-    return [position[number] for number in asked]
+    left_out = [str(number) for number in numbers if number not in position]
+    if left_out:
+        listed = ", ".join(left_out[:8]) + (" …" if len(left_out) > 8 else "")
+        note(f"Listed key frames that are not among the frames of the run are left out: {listed}")
+    return [position[number] for number in numbers if number in position]
 
 
 def choose_frames(info: VideoInfo, settings: Settings) -> Selection:

@@ -262,14 +262,15 @@ def _checkpoint_cases(folder: Path, whole: Path) -> dict[str, tuple[Path, str]]:
     pickled = folder / "evil.ckpt"
     torch.save({"state_dict": {"x": Path("a")}}, pickled)
     return {
-        "missing": (folder / "none.safetensors", "none.safetensors"),
+        "missing": (folder / "none.safetensors", "none.safetensors does not exist"),
+        "folder": (folder, "is a folder"),
         "truncated": (cut, "truncated"),
         "lora": (lora, "LoRA"),
         "pickled": (pickled, "not opened"),
     }
 
 
-@pytest.mark.parametrize("case", ["missing", "truncated", "lora", "pickled"])
+@pytest.mark.parametrize("case", ["missing", "folder", "truncated", "lora", "pickled"])
 def test_bad_checkpoints(capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_checkpoint: Path, case: str) -> None:
     checkpoint, message = _checkpoint_cases(tmp_path, tiny_checkpoint)[case]
     words = ["run", str(write_clip(tmp_path / "a.mp4")), "--checkpoint", str(checkpoint)]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from rerender.cli import main
 from rerender.console import LogHandler, TerminalReporter
@@ -295,6 +296,24 @@ def test_settings_that_do_nothing_are_told(
     assert start(tiny_checkpoint, "--stage", "first", "--set", setting) == 0
     name = setting.partition("=")[0]
     assert f"The setting {name} does nothing here: it needs {needed}." in capsys.readouterr().err
+
+
+def test_listed_key_frames_outside_the_range_are_told(
+    capsys: pytest.CaptureFixture[str], clip: Path, tiny_checkpoint: Path
+) -> None:
+    listed = ["--set", "key_mode=listed", "--set", "key_frames=0-2, 4", "--set", "start_frame=2"]
+    assert start(tiny_checkpoint, "--stage", "keys", *listed) == 0
+    captured = capsys.readouterr()
+    assert "not among the frames of the run are left out: 0, 1." in captured.err
+    assert captured.out.split() == [f"o.rerender/keys/{k:06d}.png" for k in (2, 4, 5)]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is such a device")
+def test_a_device_that_is_missing_has_a_way_out(
+    capsys: pytest.CaptureFixture[str], clip: Path, tiny_checkpoint: Path
+) -> None:
+    assert start(tiny_checkpoint, "--set", "device=cuda") == 2
+    assert "auto or cpu" in capsys.readouterr().err
 
 
 def test_propagation_alone_tells_settings_that_are_for_rendering(

@@ -111,22 +111,22 @@ def open_container(path: Path) -> Any:
     except PermissionError as error:
         raise UserError(f"The file {path} may not be read.", hint="Change its permissions.") from error
     except (av.FFmpegError, ValueError) as error:
-        raise UserError(*_why_unreadable(path)) from error
+        raise _unreadable(path) from error
     if NOT_VIDEO_FORMATS & set(container.format.name.split(",")):
         container.close()
         raise UserError(f"The file {path} is not a video.", hint=CONVERT_HINT)
     return container
 
 
-def _why_unreadable(path: Path) -> tuple[str]:
+def _unreadable(path: Path) -> UserError:
     with path.open("rb") as file:
         is_mp4 = file.read(12)[4:8] == b"ftyp"
     if is_mp4:
-        return (
-            f"The video {path} is cut short: its index (moov) is missing, so no frame can be read. "
-            "Copy or download it again.",
+        return UserError(
+            f"The video {path} is cut short: its index (moov) is missing, so no frame can be read.",
+            hint="Copy or download it again.",
         )
-    return (f"The file {path} is not a video. {CONVERT_HINT}",)
+    return UserError(f"The file {path} is not a video.", hint=CONVERT_HINT)
 
 
 def _is_cover(stream: Any) -> bool:

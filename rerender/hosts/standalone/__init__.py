@@ -33,7 +33,10 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"The device {name!r} cannot be used: {str(error).splitlines()[0].rstrip('.')}.") from error
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(
+            f"The device {name!r} cannot be used: {reason}.", hint="The setting device may be auto or cpu everywhere."
+        ) from error
     return device
 
 

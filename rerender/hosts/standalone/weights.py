@@ -75,7 +75,8 @@ def read_weights(path: Path) -> Weights:
         UserError: no such file, a truncated or corrupt file, or a pickle that holds anything but tensors.
     """
     if not path.is_file():
-        raise UserError(f"No such file: {path}.")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"The file {path} {what}.", hint="Name a .safetensors or .ckpt file.")
     if path.suffix.lower() == ".safetensors":
         return _read_safetensors(path)
     if path.suffix.lower() in _PICKLED:

@@ -218,7 +218,7 @@ def test_a_model_of_unknown_size_asks_for_its_yaml(tiny_checkpoint: Path, tmp_pa
 
 
 def test_no_such_file_and_unknown_ending(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match="does not exist"):
         load_host(tmp_path / "nothing.safetensors")
     other = tmp_path / "model.onnx"
     other.touch()
