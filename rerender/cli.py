@@ -231,7 +231,7 @@ def _run(options: argparse.Namespace, reporter: Reporter, cancelled: Callable[[]
         say_what_is_idle(options, settings, reporter)
         run = prepare(project, options.video, settings, host=host, model=model, emit=reporter.emit, cancelled=cancelled)
         _redo(run, options)
-        run_stage(run, options.stage, output)
+        run_stage(run, options.stage, output, overwrite=options.overwrite)
 
 
 def _redo(run: RunContext, options: argparse.Namespace) -> None:
@@ -259,7 +259,7 @@ def _propagate(options: argparse.Namespace, reporter: Reporter, cancelled: Calla
         check_output(output, source=options.video, overwrite=options.overwrite or is_own)
         say_what_is_idle(options, settings, reporter)
         run = prepare_around(project, options.video, options.keys, settings, emit=reporter.emit, cancelled=cancelled)
-        run_stage(run, "propagate", output)
+        run_stage(run, "propagate", output, overwrite=options.overwrite)
 
 
 def _ui(options: argparse.Namespace, reporter: Reporter, cancelled: Callable[[], bool]) -> None:

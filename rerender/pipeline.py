@@ -130,13 +130,14 @@ def _noting(emit: Emit) -> Callable[[str], None]:
     return lambda text: emit(Event("note", {"text": text}))
 
 
-def run_stage(run: RunContext, stage: RunStage, output: Path) -> None:
+def run_stage(run: RunContext, stage: RunStage, output: Path, *, overwrite: bool = True) -> None:
     """Run one stage, or all of them; each takes up where it stopped.
 
     Args:
         stage: "first": the first key frame. "keys": all key frames. "propagate": the frames between them and the
             finished file. "all": everything.
         output: where the finished file goes.
+        overwrite: replace what is there even if the project did not write it.
 
     Raises:
         UserError: something the user can mend; nothing finished is lost.
@@ -156,7 +157,7 @@ def run_stage(run: RunContext, stage: RunStage, output: Path) -> None:
         from rerender.stages.propagation import propagate
 
         propagate(run)
-        write_output(run, output)
+        write_output(run, output, overwrite=overwrite)
 
 
 def redo(run: RunContext, *frames: int) -> None:

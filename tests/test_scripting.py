@@ -156,6 +156,40 @@ def test_an_output_of_that_name_in_another_directory_is_not_the_projects_own(
     assert Path("o.mp4").read_text() == "precious"
 
 
+@pytest.mark.parametrize("output", ["pictures", "pictures/%06d.png"])
+def test_pictures_of_somebody_else_are_not_replaced(
+    capsys: pytest.CaptureFixture[str], clip: Path, output: str
+) -> None:
+    """Numbered pictures with higher numbers are removed from an output: they must be its own."""
+    write_png(Path("keys/0.png"), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    for number in range(10):
+        write_png(Path(f"pictures/{number:06d}.png"), np.full((8, 8, 3), 7, np.uint8))
+    words = ["propagate", "a.mp4", "--keys", "keys", *quick(), "--output", output]
+    message = fails(capsys, *words)
+    assert "000000.png" in message
+    assert "--overwrite" in message
+    assert [read_picture(path).max() for path in Path("pictures").iterdir()] == [7] * 10
+    assert not list(Path().glob("*.rerender"))
+    assert main([*words, "--overwrite"]) == 0
+    assert len(list(Path("pictures").iterdir())) == 6
+    assert main([*words, "--set", "end_frame=4"]) == 0  # its own by now
+    assert len(list(Path("pictures").iterdir())) == 4
+
+
+def test_an_output_that_appears_during_the_run_is_not_replaced(
+    capsys: pytest.CaptureFixture[str], clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_png(Path("keys/0.png"), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    words = ["propagate", "a.mp4", "--keys", "keys", *quick(), "--output", "o.mp4"]
+    with monkeypatch.context() as patched:
+        patched.setattr("rerender.stages.propagation.propagate", lambda run: Path("o.mp4").write_text("precious"))
+        patched.setattr("rerender.stages.context.RunContext.results", lambda run: iter(()))
+        assert main(words) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert Path("o.mp4").read_text() == "precious"
+    assert main([*words, "--overwrite"]) == 0
+
+
 def test_all_outputs_of_a_project_are_its_own(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
     write_png(Path("keys/0.png"), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
     words = ["propagate", "a.mp4", "--keys", "keys", *quick()]

@@ -12,19 +12,23 @@ from rerender.video.audio import audio_range
 from rerender.video.write import open_writer
 
 
-def write_output(run: RunContext, output: Path) -> None:
+def write_output(run: RunContext, output: Path, *, overwrite: bool) -> None:
     """Put the finished frames together with the source's timestamps and audio.
+
+    Args:
+        overwrite: replace what is there even if the project did not write it.
 
     Raises:
         UserError: the file cannot be written; the frames stay in the project.
         Interrupted: the run was cancelled; an earlier output stays as it was.
     """
     fingerprint = _fingerprint(run)
-    if run.project.output_fingerprint(output) == fingerprint and output.exists():
+    written = run.project.output_fingerprint(output)
+    if written == fingerprint and output.exists():
         run.finish("output", kept=True)
     else:
         run.begin("output")
-        _write(run, output)
+        _write(run, output, overwrite=overwrite or written is not None)
         run.project.set_output(output, fingerprint)
         run.finish("output")
     run.emit(Event("output", {"path": str(output)}))
@@ -36,7 +40,7 @@ def _fingerprint(run: RunContext) -> str:
     return output_fingerprint(run.plan, run.settings, parts)
 
 
-def _write(run: RunContext, output: Path) -> None:
+def _write(run: RunContext, output: Path, *, overwrite: bool) -> None:
     selection, geometry = run.plan.selection, run.plan.geometry
     meter = Meter(run.emit, "output", len(selection), "frames")
     with open_writer(
@@ -48,7 +52,7 @@ def _write(run: RunContext, output: Path) -> None:
         audio=audio_range(run.plan.info, selection) if run.settings.audio else None,
         quality=run.settings.quality,
         source=run.plan.info.path,
-        overwrite=True,  # whether it may be replaced was asked before the run
+        overwrite=overwrite,
     ) as writer:
         for time, duration, picture in zip(selection.times, selection.durations, run.results(), strict=True):
             run.check_cancelled()

@@ -10,11 +10,23 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rerender.errors import UserError
 from rerender.video.output import Writer, temporary_beside
 
 PATTERN = re.compile(r"%0?(\d*)d(?=\.png$)", re.IGNORECASE)
 DEFAULT_NAME = "%06d.png"
+
+
+def _folder_and_name(path: Path) -> tuple[Path, str]:
+    return (path.parent, path.name) if PATTERN.search(path.name) else (path, DEFAULT_NAME)
+
+
+def pictures_at(path: Path) -> list[Path]:
+    """Pictures that an output to `path`, a folder or a name like frames/%06d.png, would replace or remove."""
+    folder, name = _folder_and_name(path)
+    before, after = PATTERN.split(name)[0], ".png"
+    files = (file for file in folder.iterdir() if file.name.lower().endswith(after))
+    stems = ((file, file.name[len(before) : -len(after)]) for file in files if file.name.startswith(before))
+    return sorted(file for file, stem in stems if stem.isdecimal())
 
 
 class PictureWriter(Writer):
@@ -24,27 +36,13 @@ class PictureWriter(Writer):
     removed, so that two clips never mix; other files in the folder stay.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], overwrite: bool) -> None:
+    def __init__(self, path: Path, size: tuple[int, int]) -> None:
         super().__init__(path, size)
-        has_pattern = bool(PATTERN.search(path.name))
-        self._folder = path.parent if has_pattern else path
-        self._name = path.name if has_pattern else DEFAULT_NAME
-        self._old = self._matching()
-        if self._old and not overwrite:
-            raise UserError(
-                f"The output folder {self._folder} has pictures like {self._old[0].name} already.",
-                hint="Choose another folder, or allow them to be replaced (--overwrite).",
-            )
+        self._folder, self._name = _folder_and_name(path)
+        self._old = pictures_at(path)
         self._temporary = temporary_beside(self._folder / "pictures")
         shutil.rmtree(self._temporary, ignore_errors=True)
         self._temporary.mkdir()
-
-    def _matching(self) -> list[Path]:
-        """Pictures in the folder whose names follow the pattern."""
-        before, after = PATTERN.split(self._name)[0], ".png"
-        files = (path for path in self._folder.iterdir() if path.name.lower().endswith(after))
-        stems = ((path, path.name[len(before) : -len(after)]) for path in files if path.name.startswith(before))
-        return sorted(path for path, stem in stems if stem.isdecimal())
 
     def _write(self, frame: np.ndarray, time: Fraction, duration: Fraction) -> None:
         Image.fromarray(frame).save(self._temporary / (self._name % self._count), compress_level=4)

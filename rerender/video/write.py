@@ -13,7 +13,7 @@ from rerender.video.audio import AudioRange
 from rerender.video.encode import FileWriter
 from rerender.video.gif import GifWriter
 from rerender.video.output import Writer, disk_errors, no_space
-from rerender.video.pictures import PATTERN, PictureWriter
+from rerender.video.pictures import PATTERN, PictureWriter, pictures_at
 
 ENDINGS = (".mp4", ".webm", ".gif")
 
@@ -55,7 +55,7 @@ def open_writer(
     check_output(path, source=source, overwrite=overwrite)
     size = (width, height)
     if _is_pictures(path):
-        return PictureWriter(path, size, overwrite)
+        return PictureWriter(path, size)
     with disk_errors(path):
         if path.suffix.lower() == ".gif":
             return GifWriter(path, size)
@@ -83,7 +83,14 @@ def check_output(path: Path, *, source: Path | None = None, overwrite: bool = Fa
     if source is not None:
         refuse_source(target, source)
     _prepare_folder(target if is_pictures else path.parent, path)
-    if not is_pictures and path.exists() and not overwrite:
+    if overwrite:
+        return
+    if is_pictures and (old := pictures_at(path)):
+        raise UserError(
+            f"The output folder {target} has pictures like {old[0].name} already.",
+            hint="Choose another folder, or allow them to be replaced (--overwrite).",
+        )
+    if not is_pictures and path.exists():
         raise UserError(
             f"The output {path} exists already.", hint="Choose another name, or allow it to be replaced (--overwrite)."
         )
