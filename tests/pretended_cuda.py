@@ -98,6 +98,7 @@ _SPECIAL: dict[Any, Any] = {
     torch.Tensor.to: _to,
     torch.Tensor.cpu: lambda tensor: tensor.value.clone(),
     torch.Tensor.cuda: lambda tensor, *_, **__: tensor,
+    torch.Tensor.data_ptr: lambda tensor: tensor.value.data_ptr(),
     torch.Tensor.numpy: _no_array,
     torch.Tensor.__array__: _no_array,
 }
@@ -116,7 +117,7 @@ class _FromValues(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in (torch.tensor, torch.as_tensor, torch.asarray) and "cuda" in str(kwargs.get("device")):
-            return Pretended(func(*args, **{**kwargs, "device": "cpu"}))
+            return Pretended(func(*tree_map(_on_the_cpu, args), **{**kwargs, "device": "cpu"}))
         return func(*args, **kwargs)
 
 
@@ -136,11 +137,17 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         there, kwargs = True, {**kwargs, "device": "cpu"}
     kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}
     result = func(*tree_map(_on_the_cpu, args), **tree_map(_on_the_cpu, kwargs))
-    if func._schema.name.endswith("_") and args and isinstance(args[0], torch.Tensor):
+    if _writes_first(func):
         return args[0]
     return (
         tree_map(lambda leaf: Pretended(leaf) if isinstance(leaf, torch.Tensor) else leaf, result) if there else result
     )
+
+
+def _writes_first(func: Any) -> bool:
+    """Whether an operation works in place, and so returns what it was given."""
+    first = func._schema.arguments[0] if func._schema.arguments else None
+    return first is not None and first.alias_info is not None and first.alias_info.is_write
 
 
 def _on_the_device(leaf: Any) -> Any:
@@ -167,6 +174,7 @@ def pretended_cuda(free: int = 8 << 30) -> Iterator[None]:
         "current_device": lambda: 0,
         "mem_get_info": lambda device=None: (free, free),
         "synchronize": lambda device=None: None,
+        "Event": mock.MagicMock,
         "Stream": lambda *args, **named: stream,
         "stream": lambda chosen: contextlib.nullcontext(),
         "current_stream": lambda device=None: stream,
@@ -176,6 +184,11 @@ def pretended_cuda(free: int = 8 << 30) -> Iterator[None]:
         "get_rng_state": lambda device=None: torch.zeros(16, dtype=torch.uint8),
         "set_rng_state": lambda state, device=None: None,
     }
-    recorded = mock.patch.object(torch.Tensor, "record_stream", return_value=None)
-    with mock.patch.multiple(torch.cuda, **patches), recorded, _Device(), _FromValues():
+    methods = {"record_stream": lambda tensor, stream: None, "pin_memory": lambda tensor: tensor}
+    with (
+        mock.patch.multiple(torch.cuda, **patches),
+        mock.patch.multiple(torch.Tensor, **methods),
+        _Device(),
+        _FromValues(),
+    ):
         yield

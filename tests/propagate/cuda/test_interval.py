@@ -16,12 +16,14 @@ from rerender.arrays.device import operations_on
 from rerender.errors import Interrupted, UserError
 from rerender.propagate import IntervalJob, PropagationSettings, interval, propagate_all, propagate_interval
 from rerender.propagate.backend import HostBackend
+from rerender.propagate.cuda import device as device_module
 from rerender.propagate.cuda import engine
 from rerender.propagate.cuda.device import Device
 from rerender.propagate.settings import DeviceName
 from rerender.propagate.synthesis import Synthesis
 from tests.propagate.clips import clip, restyle
-from tests.propagate.cuda.conftest import HOME, StandIn, there
+from tests.pretended_cuda import DEVICE, pretended_cuda
+from tests.propagate.cuda.conftest import HOME, StandIn, believe_in_cuda, there
 
 SIDE = 48
 
@@ -109,6 +111,18 @@ def test_opencvs_own_lab_moves_them_by_a_level(gpu: StandIn, device: Device, mon
     away = np.abs(np.array(made).astype(int) - np.array(pictures("cpu")))
     assert (away <= 1).mean() >= 0.999
     assert away.mean() < 0.25
+
+
+def test_the_pictures_are_the_same_on_a_device_that_refuses_main_memory(
+    gpu: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = pictures("cuda")
+    with pretended_cuda(), monkeypatch.context() as patch:
+        believe_in_cuda(patch)  # forgets the device whose tensors lie on the CPU
+        patch.setattr(device_module, "open_library", lambda: gpu.library)
+        made = pictures("cuda")
+        assert device_module.open_device().home == DEVICE
+    np.testing.assert_array_equal(made, expected)
 
 
 class Transfers:
