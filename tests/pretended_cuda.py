@@ -21,13 +21,7 @@ DEVICE = torch.device("cuda", 0)
 aten = torch.ops.aten
 
 # Where PyTorch takes tensors of both devices.
-_MIXING = {
-    aten.copy_.default,
-    aten._to_copy.default,
-    aten.index.Tensor,
-    aten.index_put_.default,
-    aten.set_.source_Tensor,
-}
+_MIXING = {aten.copy_.default, aten._to_copy.default, aten.index.Tensor, aten.index_put_.default}
 
 
 class Pretended(torch.Tensor):
@@ -58,10 +52,9 @@ class Pretended(torch.Tensor):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        special = _SPECIAL.get(func)
-        return (
-            super().__torch_function__(func, types, args, kwargs) if special is None else special(*args, **kwargs or {})
-        )
+        if func in _SPECIAL:
+            return _SPECIAL[func](*args, **kwargs or {})
+        return super().__torch_function__(func, types, args, kwargs)
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -139,9 +132,7 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     result = func(*tree_map(_on_the_cpu, args), **tree_map(_on_the_cpu, kwargs))
     if _writes_first(func):
         return args[0]
-    return (
-        tree_map(lambda leaf: Pretended(leaf) if isinstance(leaf, torch.Tensor) else leaf, result) if there else result
-    )
+    return tree_map(_on_the_device, result) if there else result
 
 
 def _writes_first(func: Any) -> bool:
@@ -159,9 +150,8 @@ def _on_the_cpu(leaf: Any) -> Any:
 
 
 def _described(tensors: list[torch.Tensor]) -> str:
-    return ", ".join(
-        f"{tuple(tensor.shape)} on {'cuda' if isinstance(tensor, Pretended) else 'cpu'}" for tensor in tensors
-    )
+    places = ["cuda" if isinstance(tensor, Pretended) else "cpu" for tensor in tensors]
+    return ", ".join(f"{tuple(tensor.shape)} on {place}" for tensor, place in zip(tensors, places, strict=True))
 
 
 @contextlib.contextmanager

@@ -21,8 +21,8 @@ from rerender.propagate.cuda import engine
 from rerender.propagate.cuda.device import Device
 from rerender.propagate.settings import DeviceName
 from rerender.propagate.synthesis import Synthesis
-from tests.propagate.clips import clip, restyle
 from tests.pretended_cuda import DEVICE, pretended_cuda
+from tests.propagate.clips import clip, restyle
 from tests.propagate.cuda.conftest import HOME, StandIn, believe_in_cuda, there
 
 SIDE = 48
