@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -248,3 +249,16 @@ def test_misuse_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RerenderError, match="No frame"), open_writer(tmp_path / "b.mp4", width=8, height=8, times=EVEN):
         pass
     assert not (tmp_path / "b.mp4").exists()
+
+
+def test_small_frames_give_the_same_bytes_however_often(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    frames = [cv2.resize(noise.integers(0, 256, (4, 6, 3), dtype=np.uint8), (96, 64)) for _ in range(8)]
+    times = [Fraction(k, 10) for k in range(8)]
+    files = set()
+    for _ in range(40):
+        with open_writer(tmp_path / "a.mp4", width=96, height=64, times=times, overwrite=True) as writer:
+            for frame, time in zip(frames, times, strict=True):
+                writer.write(frame, time, Fraction(1, 10))
+        files.add((tmp_path / "a.mp4").read_bytes())
+    assert len(files) == 1
