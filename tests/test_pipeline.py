@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from rerender.hosts.standalone import StandaloneHost, load_host
 from rerender.pipeline import prepare, redo, run_stage
 from rerender.project import Project
 from rerender.settings import make_settings
-from rerender.stages import references
+from rerender.stages import propagation, references
 from rerender.stages.keys import _Loop
 from rerender.stages.references import ReferenceStore
 from rerender.video.probe import probe
@@ -108,6 +109,13 @@ def reference(tmp_path_factory: pytest.TempPathFactory, clip: Path, host: Standa
     run = Run(tmp_path_factory.mktemp("reference") / "p", clip, host)
     run()
     return run
+
+
+def test_an_interval_that_is_too_large_for_memory_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("keys")
+    monkeypatch.setattr(propagation.psutil, "virtual_memory", lambda: SimpleNamespace(available=2**20))
+    run("propagate")
+    assert any("0.0 GB are free" in note and "the 4 frames 0-3 need about" in note for note in run.notes)
 
 
 def test_a_run_makes_every_frame_with_the_timestamps_of_the_source(reference: Run) -> None:

@@ -22,10 +22,11 @@ from rerender.motion.flow import FlowEstimator
 from rerender.propagate.backend import on_gpu
 from rerender.propagate.interval import IntervalJob, propagate_in_turn
 from rerender.propagate.lookout import usable_cores
+from rerender.propagate.memory import interval_memory
 from rerender.propagate.settings import PropagationSettings
 
 _POLL_SECONDS = 0.2
-_MEMORY_A_WORKER = 1.5 * 2**30  # the interpreter with its libraries, and an interval of about 1 MP
+_USUAL = interval_memory(11, 1024, 1024, from_last=True)  # where the caller does not know
 
 
 def propagate_all(
@@ -33,6 +34,7 @@ def propagate_all(
     settings: PropagationSettings | None = None,
     *,
     workers: int | None = None,
+    memory: int = _USUAL,
     flow: FlowEstimator | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -45,6 +47,7 @@ def propagate_all(
         jobs: in the order of the results.
         settings: defaults where left out.
         workers: processes; None or 0 decides by cores and free memory (1 with a GPU); 1 works in this process.
+        memory: bytes that the largest interval takes (`interval_memory`).
         flow: estimator of optical flow, picklable where there are several workers.
         cancelled: asked several times a second; it stays in this process.
 
@@ -55,16 +58,16 @@ def propagate_all(
         UserError, Interrupted: see `propagate_interval`.
     """
     settings = settings or PropagationSettings()
-    count = workers or (1 if on_gpu(settings) else default_workers())
+    count = workers or (1 if on_gpu(settings) else default_workers(memory))
     if count <= 1:
         yield from propagate_in_turn(jobs, settings, flow=flow, cancelled=cancelled)
         return
     yield from _in_processes(iter(jobs), replace(settings, threads=1), count, flow, cancelled)
 
 
-def default_workers() -> int:
-    """As many processes as there are cores and free memory for."""
-    return max(1, min(usable_cores(), int(psutil.virtual_memory().available / _MEMORY_A_WORKER)))
+def default_workers(memory: int = _USUAL) -> int:
+    """As many processes as there are cores and free memory for, if each takes `memory` bytes."""
+    return max(1, min(usable_cores(), psutil.virtual_memory().available // memory))
 
 
 def _work(job: IntervalJob, settings: PropagationSettings, flow: FlowEstimator | None) -> list[tuple[int, np.ndarray]]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
+import psutil
 
 from rerender.errors import UserError
 from rerender.events import Event, Meter, counted
@@ -13,6 +14,7 @@ from rerender.files import write_png
 from rerender.motion.flow import flow_estimator
 from rerender.planning import Interval
 from rerender.propagate import IntervalJob, PropagationSettings, propagate_all
+from rerender.propagate.memory import interval_memory
 from rerender.settings import Settings, flow_of_propagation
 from rerender.stages.context import RunContext
 from rerender.video.read import FrameSource
@@ -59,6 +61,7 @@ def _write_frames(run: RunContext, source: FrameSource, todo: list[Interval], me
         _jobs(run, source, todo),
         propagation_settings(run.settings),
         workers=run.settings.workers or None,
+        memory=_memory(run, todo),
         flow=flow_estimator(flow_of_propagation(run.settings)),
         cancelled=run.cancelled,
     )
@@ -73,6 +76,20 @@ def _write_frames(run: RunContext, source: FrameSource, todo: list[Interval], me
             if is_last:
                 _note_interval(run, interval, time.monotonic() - started)
                 started = time.monotonic()
+
+
+def _memory(run: RunContext, todo: list[Interval]) -> int:
+    """What the largest interval takes, in bytes; says so if it is more than there is."""
+    size = run.plan.geometry.height, run.plan.geometry.width
+    sizes = {i: interval_memory(len(i.frames), *size, from_last=i.last_key) for i in todo}
+    largest = max(todo, key=sizes.__getitem__)
+    free = psutil.virtual_memory().available
+    if sizes[largest] > free:
+        run.note(
+            f"the {len(largest.frames)} frames {largest.name} need about {sizes[largest] / 2**30:.1f} GB of memory at "
+            f"once, {free / 2**30:.1f} GB are free: key frames nearer together, or a smaller picture, need less"
+        )
+    return sizes[largest]
 
 
 def _note_interval(run: RunContext, interval: Interval, seconds: float) -> None:
