@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from rerender import __version__
 from rerender.cli_settings import collect_settings, say_what_is_idle
+from rerender.cli_versions import list_versions, wanted_versions
 from rerender.console import JsonReporter, LogHandler, Reporter, TerminalReporter
 from rerender.errors import Interrupted, RerenderError, UserError
 from rerender.files import storage_error, typed_path
@@ -82,6 +83,16 @@ def _add_run(commands: Any) -> None:
         default=[],
         metavar="FRAME",
         help="render this key frame anew, with another seed; may be given several times",
+    )
+    run.add_argument(
+        "--versions", type=int, metavar="FRAME", help="list the earlier versions of this key frame, and do nothing else"
+    )
+    run.add_argument(
+        "--bring-back",
+        action="append",
+        default=[],
+        metavar="VERSION",
+        help="use this earlier version of a key frame, named as --versions lists it; may be given several times",
     )
     _add_common(run)
     run.set_defaults(function=_run)
@@ -221,7 +232,11 @@ def _stop_on_signal() -> Iterator[Callable[[], bool]]:
 def _run(options: argparse.Namespace, reporter: Reporter, cancelled: Callable[[], bool]) -> None:
     probe_path(options.video)
     output, folder = _places(options)
+    if options.versions is not None:
+        list_versions(options, folder)
+        return
     with Project(folder) as project:
+        wanted = wanted_versions(options, project)
         texts = {"prompt": options.prompt, "negative_prompt": options.negative}
         settings = collect_settings(options, project, {k: v for k, v in texts.items() if v is not None})
         is_own = project.output_fingerprint(output) is not None
@@ -231,6 +246,9 @@ def _run(options: argparse.Namespace, reporter: Reporter, cancelled: Callable[[]
         say_what_is_idle(options, settings, reporter)
         run = prepare(project, options.video, settings, host=host, model=model, emit=reporter.emit, cancelled=cancelled)
         _redo(run, options)
+        for version in wanted:
+            project.bring_back(version.frame, version.name)
+            run.note(f"Key frame {version.frame} is {version.name} again; what was there goes to history/")
         run_stage(run, options.stage, output, overwrite=options.overwrite)
 
 

@@ -5,7 +5,7 @@
     frames/000041.png  propagated frames
     state/             what the key frame stage needs to go on after a stop
     targets/000040.png what a key frame was pulled to where its references show it, for `inspect`
-    history/           results that newer ones took the place of
+    history/           key frames that newer ones took the place of, see `rerender.history`
 
 Results carry a fingerprint of everything they depend on. A result is valid when its fingerprint is the one that the
 present settings would give; so a changed setting invalidates what depends on it and nothing else, and there is no
@@ -26,7 +26,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from rerender.errors import UserError
-from rerender.files import file_digest, read_picture, remove_unfinished, write_json, write_png
+from rerender.files import file_digest, read_picture, remove_unfinished, storage_error, write_json, write_png
+from rerender.history import History, Version
 from rerender.settings import Settings, make_settings, schema
 
 MANIFEST_VERSION = 1
@@ -39,6 +40,7 @@ class KeyResult:
     Attributes:
         references: frame numbers of the key frames "previous" and "anchor" it was held to; empty if there were none.
         visible: share of it that each of them shows, in [0, 1].
+        seed: that it was rendered with; None where that was not noted, or where it was not rendered here.
     """
 
     frame: int
@@ -48,6 +50,7 @@ class KeyResult:
     seconds: float
     references: dict[str, int] = field(default_factory=dict)
     visible: dict[str, float] = field(default_factory=dict)
+    seed: int | None = None
 
 
 class Project:
@@ -82,8 +85,8 @@ class Project:
             ) from error
         try:
             self._manifest = self._read()
-            for folder in (self.folder, *(self.folder / name for name in ("keys", "frames", "state", "targets"))):
-                remove_unfinished(folder)
+            for name in (".", "keys", "frames", "state", "targets", "history"):
+                remove_unfinished(self.folder / name)
         except BaseException:
             self._lock.release()
             raise
@@ -232,11 +235,12 @@ class Project:
         references: dict[str, int] | None = None,
         visible: dict[str, float] | None = None,
         target: np.ndarray | None = None,
+        seed: int | None = None,
     ) -> None:
         """Store a rendered key frame; one that it replaces goes to history/.
 
         Args:
-            references, visible: see `KeyResult`.
+            references, visible, seed: see `KeyResult`.
             target: the picture it was pulled to, uint8 RGB (H, W, 3), if there was one.
         """
         path = self.key_path(frame)
@@ -244,7 +248,7 @@ class Project:
             write_png(self.target_path(frame), target)
         else:
             self.target_path(frame).unlink(missing_ok=True)
-        self._to_history(path, self._manifest["keys"].get(str(frame), {}).get("fingerprint", "unknown"))
+        self.history.keep(path, self._manifest["keys"].get(str(frame), {}))
         write_png(path, picture)
         self._manifest["keys"][str(frame)] = {
             "fingerprint": fingerprint,
@@ -253,6 +257,7 @@ class Project:
             "seconds": round(seconds, 3),
             "references": references or {},
             "visible": {name: round(share, 4) for name, share in (visible or {}).items()},
+            "seed": seed,
         }
         self.save()
 
@@ -286,6 +291,45 @@ class Project:
         if self.revision(frame):
             self._manifest["revisions"][str(frame)] -= 1
             self.save()
+
+    @property
+    def history(self) -> History:
+        """The earlier versions of key frames."""
+        return History(self.folder / "history", self._manifest.setdefault("history", {}))
+
+    def bring_back(self, frame: int, name: str) -> Version:
+        """Put an earlier version of a key frame in the place of the present one, which goes to history/.
+
+        It is used as a picture that was edited by hand: it counts as what the present settings give, so nothing but the
+        frames around it is made anew. A redo that was asked for and not rendered is taken back.
+
+        Raises:
+            UserError: there is no such version, or it has another size than the present one.
+        """
+        version, present = self.history.find(frame, name), self.key_path(frame)
+        entry = self._manifest["keys"].get(str(frame))
+        if entry is None:
+            raise UserError(f"The project {self.folder} holds no key frame {frame}.", hint="Run the stage keys first.")
+        _check_size(version, present)
+        self.history.keep(present, entry, copy=True)
+        self.save()  # should the process end here, the present one lies in history/, too, and nothing is lost
+        sha256 = file_digest(version.path)
+        try:
+            version.path.replace(present)
+        except OSError as error:
+            raise storage_error(error, present) from error
+        self._take_over(frame, entry, {"sha256": sha256, "seed": None, **self.history.forget(version)})
+        return version
+
+    def _take_over(self, frame: int, entry: dict[str, Any], record: dict[str, Any]) -> None:
+        """Note that the picture of a record stands for the rendering of an entry."""
+        if "references" in record and record["references"] != entry.get("references"):
+            self.target_path(frame).unlink(missing_ok=True)  # it was made of other references
+        stands_for = {name: entry[name] for name in ("fingerprint", "revision")}
+        self._manifest["keys"][str(frame)] = {**entry, **record, **stands_for}
+        if self.revision(frame) > entry["revision"]:
+            self._manifest["revisions"][str(frame)] = entry["revision"]
+        self.save()
 
     # Propagated frames
 
@@ -327,13 +371,15 @@ class Project:
         self._manifest["output"] = {"path": place, "fingerprint": fingerprint}
         self.save()
 
-    def _to_history(self, path: Path, mark: str) -> None:
-        if not path.exists():
-            return
-        target = self.folder / "history" / f"{path.stem}.{mark[:8]}{path.suffix}"
-        target.parent.mkdir(exist_ok=True)
-        number = 1
-        while target.exists():
-            number += 1
-            target = target.with_name(f"{path.stem}.{mark[:8]}-{number}{path.suffix}")
-        path.replace(target)
+
+def _check_size(version: Version, present: Path) -> None:
+    old = read_picture(version.path).shape[:2]
+    try:
+        new = read_picture(present).shape[:2]
+    except UserError:  # it was removed or is damaged: all the more reason to bring one back
+        return
+    if old != new:
+        raise UserError(
+            f"The version {version.name} has {old[1]}x{old[0]} pixels, the key frame now {new[1]}x{new[0]}.",
+            hint="Run the key frames at that size again first.",
+        )

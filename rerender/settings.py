@@ -552,3 +552,8 @@ def settings_table(names: Iterable[str] | None = None) -> str:
         default = f'"{info.default}"' if info.type is str else str(info.default).lower()
         lines.append(f"| {info.name} | {default} | {info.bounds} | {info.help} |")
     return "\n".join(lines)
+
+
+def frame_seed(settings: Settings, frame: int, revision: int = 0) -> int:
+    """Seed of one key frame. Seed mode per_frame adds the frame number; each redo (revision) adds one."""
+    return (settings.seed + revision + (frame if settings.seed_mode == "per_frame" else 0)) % 2**32

@@ -280,6 +280,22 @@ def test_one_key_frame_can_be_redone(run: Run) -> None:
     assert run.rendered == []
 
 
+def test_an_earlier_version_is_used_like_a_picture_edited_by_hand(run: Run) -> None:
+    run()
+    before = run.hashes
+    run(again=(3,))
+    with Project(run.folder) as project:
+        (version,) = project.history.versions(3)
+        key = project.key(3)
+        assert key is not None
+        assert key.seed == 1 + (version.seed or 0)
+        project.bring_back(3, version.name)
+    run()
+    assert run.rendered == []
+    assert run.propagated == ["0-3", "3-6"]
+    assert run.hashes == before
+
+
 def test_a_redo_that_is_stopped_stores_no_short_cut(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A redo makes do with the anchor and its predecessor; a later run must not take them for its own references."""
     run("keys", keep_state=False)

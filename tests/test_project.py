@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,71 @@ def test_replaced_key_frames_are_kept_in_the_history(tmp_path: Path) -> None:
         np.testing.assert_array_equal(project.key_picture(0), picture(3))
         kept = sorted((tmp_path / "history").iterdir())
         assert {int(files.read_picture(path)[0, 0, 0]) for path in kept} == {1, 2}
+
+
+def seeded(folder: Path, *seeds: int) -> Project:
+    """A project whose key frame 40 was rendered with these seeds, one after the other."""
+    with Project(folder) as project:
+        for seed in seeds:
+            project.add_key(40, picture(seed), f"print {seed}", revision=0, seconds=0, seed=seed)
+            os.utime(project.key_path(40), (seed, seed))
+    return project
+
+
+def test_an_earlier_version_comes_back_and_the_present_one_is_kept(tmp_path: Path) -> None:
+    seeded(tmp_path, 1, 2, 3)
+    with Project(tmp_path) as project:
+        assert [(v.seed, v.time, v.edited) for v in project.history.versions(40)] == [(2, 2, False), (1, 1, False)]
+        project.ask_redo(40)  # and never rendered
+        project.bring_back(40, project.history.versions(40)[-1].name)
+    with Project(tmp_path) as project:
+        key = project.key(40)
+        assert key is not None
+        assert (key.seed, key.fingerprint, key.revision, project.revision(40)) == (1, "print 3", 0, 0)
+        assert not project.is_edited(40)
+        assert project.key_picture(40)[0, 0, 0] == 1
+        versions = project.history.versions(40)
+        assert [(v.seed, files.read_picture(v.path)[0, 0, 0]) for v in versions] == [(3, 3), (2, 2)]
+        project.bring_back(40, versions[0].name)
+        assert [v.seed for v in project.history.versions(40)] == [2, 1]
+
+
+def test_versions_that_nothing_was_noted_of_and_edited_ones(tmp_path: Path) -> None:
+    seeded(tmp_path, 1, 2)
+    files.write_png(tmp_path / "history" / "000040.unknown.png", picture(9))
+    files.write_png(tmp_path / "history" / "000041.unknown.png", picture(9))
+    with Project(tmp_path) as project:
+        files.write_png(project.key_path(40), picture(7))
+        project.bring_back(40, "000040.unknown.png")
+        assert [(v.seed, v.edited) for v in project.history.versions(40)] == [(2, True), (1, False)]
+        key = project.key(40)
+        assert key is not None
+        assert key.seed is None
+
+
+@pytest.mark.parametrize("name", ["", "000041.x.png", "../keys/000040.png", "../project.json"])
+def test_an_unknown_version_is_refused_and_nothing_changes(tmp_path: Path, name: str) -> None:
+    seeded(tmp_path, 1, 2)
+    with Project(tmp_path) as project:
+        before = project.path.read_bytes()
+        with pytest.raises(UserError, match="no earlier version") as caught:
+            project.bring_back(40, name)
+        assert project.history.versions(40)[0].name in caught.value.hint
+        with pytest.raises(UserError, match="Key frame 3 has no earlier versions"):
+            project.bring_back(3, name)
+        assert project.path.read_bytes() == before
+
+
+def test_a_version_of_another_size_is_refused(tmp_path: Path) -> None:
+    seeded(tmp_path, 1, 2)
+    with Project(tmp_path) as project:
+        files.write_png(project.key_path(40), np.zeros((8, 8, 3), np.uint8))
+        (version,) = project.history.versions(40)
+        with pytest.raises(UserError, match="has 16x8 pixels, the key frame now 8x8"):
+            project.bring_back(40, version.name)
+        project.key_path(40).write_bytes(b"damaged")
+        project.bring_back(40, version.name)
+        assert project.key_picture(40)[0, 0, 0] == 1
 
 
 def test_an_interval_is_valid_only_with_its_fingerprint_and_all_its_frames(tmp_path: Path) -> None:

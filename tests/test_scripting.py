@@ -129,6 +129,33 @@ def test_a_redo_that_is_asked_for_again_before_it_is_rendered_is_one(
         assert project.revision(3) == 2
 
 
+def test_an_earlier_version_is_listed_and_brought_back(
+    capsys: pytest.CaptureFixture[str], clip: Path, tiny_checkpoint: Path
+) -> None:
+    for seed in ("5", "6"):
+        assert start(tiny_checkpoint, "--stage", "first", "--set", f"seed={seed}") == 0
+    key, after = Path("o.rerender/keys/000000.png"), "o.rerender/history"
+    (name,) = (path.name for path in Path(after).iterdir())
+    former = (Path(after) / name).read_bytes()
+    capsys.readouterr()
+    assert start(tiny_checkpoint, "--versions", "0") == 0
+    assert capsys.readouterr().out.startswith(f"{name}  ")
+    assert start(tiny_checkpoint, "--versions", "0", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert (listed["version"], listed["seed"], listed["path"]) == (name, 5, f"{after}/{name}")
+    for words, message in (
+        (["--versions", "3"], "Key frame 3 has no earlier versions"),
+        (["--bring-back", "000000.none.png"], "no earlier version '000000.none.png'"),
+        (["--bring-back", "none"], "'none' names no version"),
+        (["--bring-back", name, "--redo", "0"], "and another picture, too"),
+    ):
+        assert start(tiny_checkpoint, *words) == 2
+        assert message in capsys.readouterr().err
+    assert key.read_bytes() != former
+    assert start(tiny_checkpoint, "--stage", "first", "--bring-back", name) == 0
+    assert key.read_bytes() == former
+
+
 @pytest.mark.parametrize(("stage", "frame"), [("propagate", "0"), ("first", "3")])
 def test_a_redo_that_the_stage_does_not_render_is_refused(
     capsys: pytest.CaptureFixture[str], clip: Path, tiny_checkpoint: Path, stage: str, frame: str

@@ -15,6 +15,7 @@ from rerender.errors import UserError
 from rerender.events import Event, Meter, counted
 from rerender.fingerprints import reference_fingerprints
 from rerender.motion.flow import flow_estimator
+from rerender.settings import frame_seed
 from rerender.stages.context import Masking, RunContext
 from rerender.stages.references import ReferenceStore
 from rerender.translate import KeyFrame, Translator
@@ -105,6 +106,7 @@ class _Loop:
             references=key.references,
             visible=key.visible,
             target=key.target if self.run.settings.keep_state else None,
+            seed=frame_seed(self.run.settings, frame, revision),
         )
         self.references = self.reference_prints[frame]
         if place > 0 and revision > 0:

@@ -14,7 +14,7 @@ from rerender.diffusion.bank import FeatureSlot
 from rerender.errors import RerenderError
 from rerender.host import Host, OnStep, RenderRequest
 from rerender.motion.flow import FlowEstimator
-from rerender.settings import Settings
+from rerender.settings import Settings, frame_seed
 from rerender.translate.ahead import Ahead
 from rerender.translate.frames import KeyFrame, Link, Reference
 from rerender.translate.rendering import Rendering
@@ -353,8 +353,7 @@ class Translator:
 
 
 def request_for(settings: Settings, index: int, picture: np.ndarray, seed_offset: int = 0) -> RenderRequest:
-    """The img2img rendering of one key frame. Seed mode per_frame adds the frame number to the seed."""
-    seed = settings.seed + seed_offset + (index if settings.seed_mode == "per_frame" else 0)
+    """The img2img rendering of one key frame."""
     return RenderRequest(
         picture=picture,
         prompt=prompt_at(parse_timeline(settings.prompt_timeline), index, settings.prompt),
@@ -364,7 +363,7 @@ def request_for(settings: Settings, index: int, picture: np.ndarray, seed_offset
         steps=settings.steps,
         cfg_scale=settings.cfg_scale,
         denoising_strength=settings.denoising_strength,
-        seed=seed % 2**32,
+        seed=frame_seed(settings, index, seed_offset),
         clip_skip=settings.clip_skip,
     )
 

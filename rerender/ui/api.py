@@ -62,6 +62,24 @@ class Again(BaseModel):
         extra = Extra.forbid
 
 
+class KeyVersion(BaseModel):
+    """An earlier version of a key frame."""
+
+    version: str = Field(..., description="Its name, by which it is fetched and brought back.")
+    seed: int | None = Field(None, description="That it was rendered with; null where that is not known.")
+    time: float = Field(..., description="When the picture was made, in seconds since 1970.")
+    edited: bool = Field(False, description="Whether it was edited by hand after it was rendered.")
+
+
+class BringBack(BaseModel):
+    """Which earlier version is to be the key frame again."""
+
+    version: str = Field(..., description="Its name, as GET versions lists it.")
+
+    class Config:  # noqa: D106
+        extra = Extra.forbid
+
+
 @dataclass(frozen=True)
 class Access:
     """What requests may reach.
@@ -151,6 +169,7 @@ def make_router(jobs: Jobs, access: Access, dependencies: list[Any] | None = Non
     router = APIRouter(prefix=PREFIX, dependencies=dependencies or [], tags=["Rerender A Video"], responses=answers)
     _add_jobs(router, jobs, access)
     _add_files(router, jobs)
+    _add_versions(router, jobs)
     _add_upload(router, access)
 
     @router.get("/settings")
@@ -276,6 +295,31 @@ def _add_files(router: APIRouter, jobs: Jobs) -> None:
     def key_frame(job_id: str, frame: int) -> Any:
         """One key frame, PNG."""
         return _guarded(lambda: FileResponse(jobs.key_path(job_id, frame)))
+
+
+def _add_versions(router: APIRouter, jobs: Jobs) -> None:
+    png: Any = {200: {"content": {"image/png": {}}}}
+    listing: Any = {200: {"model": list[KeyVersion]}}
+
+    @router.get("/jobs/{job_id}/keys/{frame}/versions", responses=listing)
+    def versions(job_id: str, frame: int) -> Any:
+        """The earlier versions of a key frame, the newest first."""
+
+        def work() -> list[dict[str, Any]]:
+            known = jobs.versions(job_id, frame)
+            return [KeyVersion(version=v.name, seed=v.seed, time=v.time, edited=v.edited).dict() for v in known]
+
+        return _guarded(work)
+
+    @router.get("/jobs/{job_id}/keys/{frame}/versions/{version}", response_class=FileResponse, responses=png)
+    def version(job_id: str, frame: int, version: str) -> Any:
+        """One earlier version of a key frame, PNG."""
+        return _guarded(lambda: FileResponse(jobs.version_path(job_id, frame, version)))
+
+    @router.post("/jobs/{job_id}/keys/{frame}/bring-back")
+    def bring_back(job_id: str, frame: int, request: BringBack) -> Any:
+        """Put an earlier version in the key frame's place, which is kept as one; `resume` makes what depends on it."""
+        return _guarded(lambda: describe(jobs.bring_back(job_id, frame, request.version)))
 
 
 def _add_upload(router: APIRouter, access: Access) -> None:

@@ -19,6 +19,7 @@ from rerender.ui.newest import Newest
 from rerender.ui.places import Missing
 from rerender.ui.status import error_html
 from rerender.ui.surroundings import Surroundings
+from rerender.ui.version_view import VersionView
 
 
 class FrameView:
@@ -26,14 +27,20 @@ class FrameView:
 
     def __init__(self, around: Surroundings, clip: ClipView) -> None:
         self.around, self.clip = around, clip
+        self.versions = VersionView(around)
 
     def pick(self, job_id: str, event: gr.SelectData) -> Any:
         """The frame number of a picture in the gallery."""
         frames = self.around.jobs().get(job_id).key_frames if job_id else ()
         return frames[event.index] if event.index < len(frames) else gr.update()
 
-    def select(self, newest: Newest, frame: float, file: Any, path: str, job_id: str, *values: Any) -> list[Any]:
-        """The comparison; picture and generation parameters, which can be sent on, and whether they can."""
+    def select(
+        self, newest: Newest, chosen: int, frame: float, file: Any, path: str, job_id: str, *values: Any
+    ) -> list[Any]:
+        """The comparison; picture and generation parameters, which can be sent on, and whether they can.
+
+        Then its earlier versions, see `VersionView.show`.
+        """
         number = int(frame or 0)
         with newest.answering("selected"):
             if not self._is_of_the_clip(job_id, file, path):
@@ -45,9 +52,10 @@ class FrameView:
                 source = self.clip.clips.frame(plan, number)
             except RerenderError:
                 source = None
+            versions = self.versions.show(job_id, number, chosen)
         picture = None if result is None else Image.fromarray(result)
         sendable = gr.update(interactive=picture is not None)
-        return [_comparison(source, result, number), picture, self._parameters(job_id, number), sendable]
+        return [_comparison(source, result, number), picture, self._parameters(job_id, number), sendable, *versions]
 
     def inspect(self, job_id: str, frame: float) -> str:
         """Flow, occlusion masks and fusion target of a key frame."""
@@ -64,7 +72,8 @@ class FrameView:
 
     def _parameters(self, job_id: str, frame: int) -> str:
         try:
-            return infotext(make_settings(self.around.jobs().get(job_id).settings), frame)
+            settings = make_settings(self.around.jobs().get(job_id).settings)
+            return infotext(settings, frame, self.around.jobs().seed(job_id, frame))
         except RerenderError:
             return ""
 

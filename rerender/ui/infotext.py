@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from rerender.settings import Settings
+from rerender.settings import Settings, frame_seed
 
 
-def infotext(settings: Settings, frame: int) -> str:
+def infotext(settings: Settings, frame: int, seed: int | None = None) -> str:
     """Prompts, then one line of parameters, in the webui's order and names.
 
-    Size is not among them: that of the picture itself is sent with it. A key frame that was redone had another seed
-    than the run, which is not told here.
+    Size is not among them: that of the picture itself is sent with it.
+
+    Args:
+        seed: that the key frame was rendered with, where that is known: one that was redone or brought back had another
+            than the run.
     """
     from rerender.translate.timeline import parse_timeline, prompt_at
 
     prompt = prompt_at(parse_timeline(settings.prompt_timeline), frame, settings.prompt)
-    seed = settings.seed + (frame if settings.seed_mode == "per_frame" else 0)
     parameters = {
         "Steps": settings.steps,
         "Sampler": settings.sampler,
         "Schedule type": settings.scheduler,
         "CFG scale": f"{settings.cfg_scale:g}",
-        "Seed": seed % 2**32,
+        "Seed": frame_seed(settings, frame) if seed is None else seed,
         "Denoising strength": f"{settings.denoising_strength:g}",
         **({"Clip skip": settings.clip_skip} if settings.clip_skip > 1 else {}),
     }

@@ -23,9 +23,11 @@ import numpy as np
 from rerender.errors import Interrupted, RerenderError, UserError
 from rerender.events import Event
 from rerender.files import storage_error, write_json
+from rerender.history import History, Version
 from rerender.settings import draw_seed, make_settings
 from rerender.ui import texts
 from rerender.ui.job import Format, Job, State, checked_format, checked_stage, job_of
+from rerender.ui.labels import seed_in_words
 from rerender.ui.places import Busy, Missing, without_folders
 from rerender.ui.work import OpenHost, Signals, Workshop
 
@@ -221,6 +223,57 @@ class Jobs:
         if not path.is_file():
             raise Missing(f"Key frame {frame} of the job {job_id} is not rendered yet.")
         return path
+
+    def seed(self, job_id: str, frame: int) -> int | None:
+        """The seed that a key frame was rendered with; None where that is not known."""
+        from rerender.project import Project
+
+        key = Project.as_it_is(self.folder(job_id) / "project").key(frame)
+        return None if key is None else key.seed
+
+    def versions(self, job_id: str, frame: int) -> Sequence[Version]:
+        """The earlier versions of a key frame, the newest first.
+
+        Raises:
+            Missing: there is no such job.
+        """
+        return self._history(job_id).versions(frame)
+
+    def version_path(self, job_id: str, frame: int, name: str) -> Path:
+        """The file of an earlier version of a key frame.
+
+        Raises:
+            Missing: there is none of that name.
+        """
+        try:
+            return self._history(job_id).find(frame, name).path
+        except UserError as error:
+            raise Missing(error.message, hint=error.hint) from error
+
+    def bring_back(self, job_id: str, frame: int, name: str) -> Job:
+        """Put an earlier version of a key frame in the place of the present one, which goes to history/.
+
+        Raises:
+            Missing: there is none of that name.
+            UserError: the job is active, or the version has another size.
+        """
+        from rerender.project import Project
+
+        with self._lock:  # the job cannot be taken up meanwhile
+            job = self.get(job_id)
+            if job.active:
+                raise UserError(f"The job {job_id} is still {job.state}.", hint="Interrupt it first, or wait.")
+            self.version_path(job_id, frame, name)
+            with Project(self.folder(job_id) / "project") as project:
+                version = project.bring_back(frame, name)
+            self.tell(job_id, texts.IS_BACK.format(frame=frame, seed=seed_in_words(version.seed)))
+        return self.get(job_id)
+
+    def _history(self, job_id: str) -> History:
+        from rerender.project import Project
+
+        folder = self.folder(job_id) / "project"
+        return Project.as_it_is(folder).history if (folder / "project.json").is_file() else History(folder, {})
 
     def result_path(self, job_id: str) -> Path:
         """The finished file.

@@ -205,6 +205,7 @@ def _key_frames(parts: Parts) -> None:
         for label, name in ((texts.REDO, "redo"), (texts.SEND_TO_IMG2IMG, "send")):
             parts.buttons[name] = gr.Button(label, scale=3, min_width=120, elem_id=f"rerender_{name}")
     parts.buttons["send"].interactive = False  # until a rendered one is selected
+    _versions(parts)
     gr.HTML(f'<div class="rerender-title">{texts.COMPARE}</div>')
     parts.at["comparison"] = gr.HTML(empty_html(texts.NO_KEYS), elem_id="rerender_comparison")
     parts.at["parameters"] = gr.Textbox(visible=False, elem_id="rerender_selected_parameters")
@@ -212,3 +213,21 @@ def _key_frames(parts: Parts) -> None:
     with gr.Accordion(texts.INSPECT, open=False, elem_id="rerender_inspect"):
         parts.buttons["inspect"] = gr.Button(texts.INSPECT_BUTTON, size="sm", elem_id="rerender_inspect_button")
         parts.at["inspection"] = gr.HTML("", elem_id="rerender_inspection")
+
+
+def _versions(parts: Parts) -> None:
+    """In sight only where the selected key frame has some."""
+    parts.at["version_names"] = gr.State(())
+    parts.at["version_chosen"] = gr.State(-1)
+    with gr.Accordion(texts.VERSIONS, open=False, visible=False, elem_id="rerender_versions") as parts.at["versions"]:
+        parts.at["version_gallery"] = gr.Gallery(
+            label=texts.VERSIONS,
+            show_label=False,
+            columns=4,
+            object_fit="contain",
+            allow_preview=False,
+            elem_id="rerender_version_gallery",
+        )
+        with gr.Row(elem_id="rerender_version_row"):
+            parts.at["version_note"] = gr.HTML("", elem_id="rerender_version_note")
+            parts.buttons["bring_back"] = gr.Button(texts.BRING_BACK, size="sm", elem_id="rerender_bring_back")

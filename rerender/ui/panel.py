@@ -41,6 +41,7 @@ def build_panel(around: Surroundings, *, page: gr.Blocks | None = None) -> None:
     run, frames = RunView(around, clip, _publisher(parts["files"])), FrameView(around, clip)
     _wire_clip(parts, clip)
     _wire_frames(parts, frames)
+    _wire_versions(parts, frames)
     _wire_runs(parts, run, frames)
     _wire_restore(parts, run, page)
     _wire_presets(parts, PresetView(PresetShelf(around.preset_folder), names))
@@ -100,10 +101,29 @@ def _wire_frames(parts: Parts, frames: FrameView) -> None:
 def _selecting(parts: Parts, frames: FrameView) -> dict[str, Any]:
     return {
         "fn": frames.select,
-        "inputs": [*parts.of("newest", "selected", "file", "path", "job_id"), *parts.settings.values()],
-        "outputs": [*parts.of("comparison", "picture", "parameters"), parts.buttons["send"]],
+        "inputs": [
+            *parts.of("newest", "version_chosen", "selected", "file", "path", "job_id"),
+            *parts.settings.values(),
+        ],
+        "outputs": [
+            *parts.of("comparison", "picture", "parameters"),
+            parts.buttons["send"],
+            *parts.of("versions", "version_gallery", "version_note", "version_names", "version_chosen"),
+        ],
         "show_progress": "hidden",
     }
+
+
+def _wire_versions(parts: Parts, frames: FrameView) -> None:
+    parts["version_gallery"].select(
+        frames.versions.pick, inputs=[], outputs=[parts["version_chosen"]], show_progress="hidden"
+    )
+    parts.buttons["bring_back"].click(
+        frames.versions.bring_back,
+        inputs=parts.of("job_id", "selected", "version_names", "version_chosen"),
+        outputs=parts.of("status", "gallery", "version_gallery", "version_chosen"),
+        show_progress="hidden",
+    ).then(**_selecting(parts, frames))
 
 
 def _wire_runs(parts: Parts, run: RunView, frames: FrameView) -> None:

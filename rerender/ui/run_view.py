@@ -18,6 +18,7 @@ from rerender.ui import texts
 from rerender.ui.clip_view import ClipView
 from rerender.ui.compare import empty_html, player_html, source_proxy
 from rerender.ui.job import Job
+from rerender.ui.jobs import Jobs
 from rerender.ui.newest import Newest
 from rerender.ui.places import Missing
 from rerender.ui.status import error_html, hint_html, project_label, project_mark, status_html
@@ -210,19 +211,10 @@ class RunView:
                 shown["player"] = player_html(self.publish(Path(self._result(job)[0])), name=_download_name(job))
             shown["results"] = _tab(job, last)
         if last is None or last.key_frames != job.key_frames:
-            shown["gallery"] = self._gallery(job)
+            shown["gallery"] = gallery(jobs, job)
         if last is not None and last.settings != job.settings:  # a key frame was skipped
             shown["key_mode"], shown["key_frames"] = job.settings["key_mode"], job.settings["key_frames"]
         return list(shown.values())
-
-    def _gallery(self, job: Job) -> list[tuple[str, str]]:
-        pictures = []
-        for frame in job.key_frames:
-            try:
-                pictures.append((str(self.around.jobs().key_path(job.id, frame)), f"frame {frame}"))
-            except Missing:  # it was removed by hand
-                continue
-        return pictures
 
     def _player(self, job: Job) -> str:
         """The result beside its source; alone, where the source cannot be read any more."""
@@ -249,6 +241,17 @@ class RunView:
             return self.around.jobs().get(job_id)
         except Missing:
             return None
+
+
+def gallery(jobs: Jobs, job: Job) -> list[tuple[str, str]]:
+    """The key frames of a job, with captions."""
+    pictures = []
+    for frame in job.key_frames:
+        try:
+            pictures.append((str(jobs.key_path(job.id, frame)), f"frame {frame}"))
+        except Missing:  # it was removed by hand
+            continue
+    return pictures
 
 
 def _tab(job: Job, last: Job | None) -> Any:

@@ -8,6 +8,8 @@ RUN_ALL = "Run All"
 INTERRUPT = "Interrupt"
 SKIP = "Skip"
 REDO = "Redo this key frame"
+VERSIONS = "Earlier versions"
+BRING_BACK = "Bring back"
 SEND_TO_IMG2IMG = "Send to img2img"
 SHOW_LAST = "Show the last job"
 JOB_ID = "The job, as the API and its folder name it"
@@ -17,6 +19,13 @@ KEPT = {
     "first": "Nothing to do: this key frame was rendered with these settings. Another seed gives another picture.",
     "keys": "Nothing to do: all key frames were rendered with these settings. Redo gives one of them another seed.",
 }
+
+# Earlier versions of key frames
+IS_BACK = "Key frame {frame} is the one with {seed} again. Run again: the frames around it follow."
+NO_CHOICE = "No earlier version is chosen."
+CHOOSE_VERSION = "Select a picture under Earlier versions first."
+VERSIONS_INFO = "The present one is kept among them."
+NEWEST_VERSIONS = "The newest {shown} of {all}; the others are in the project's folder history."
 
 # The clip
 UPLOAD, SERVER_PATH, FORMER = "Upload", "Server path", "Former project"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from pathlib import Path
 from typing import Any, get_args
 
@@ -56,6 +57,38 @@ def test_whole_run_by_api(tmp_path: Path, clip: Path) -> None:  # noqa: F811
     assert client.delete(f"/rerender/v1/jobs/{job.id}").status_code == 422
     assert client.delete(f"/rerender/v1/jobs/{job.id}?delete_files=true").status_code == 200
     assert client.get(f"/rerender/v1/jobs/{job.id}").status_code == 404
+
+
+def test_earlier_version_is_listed_fetched_and_brought_back(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    host = PaintingHost()
+    client = client_for(tmp_path, host=host)
+    jobs: Any = client.app.state.jobs  # type: ignore[attr-defined]
+    asked = {"video": "clip", "settings": SETTINGS, "stage": "keys"}
+    job_id = client.post("/rerender/v1/jobs", json=asked).json()["id"]
+    jobs.wait(job_id, 60)
+    key = f"/rerender/v1/jobs/{job_id}/keys/4"
+    assert client.get(f"{key}/versions").json() == []
+    assert client.post(f"{key}/bring-back", json={"version": "x"}).status_code == 404
+    client.post(f"/rerender/v1/jobs/{job_id}/resume", json={"redo": [4]})
+    jobs.wait(job_id, 60)
+    (version,) = client.get(f"{key}/versions").json()
+    assert (version["seed"], version["edited"], jobs.seed(job_id, 4)) == (1, False, 2)
+    picture = client.get(f"{key}/versions/{version['version']}").content
+    assert picture[:4] == b"\x89PNG"
+    for name in ("none.png", "..%2F..%2Fproject.json", "../keys/000004.png"):
+        assert client.get(f"{key}/versions/{name}").status_code == 404
+        assert client.post(f"{key}/bring-back", json={"version": name}).status_code == 404
+    host.gate = threading.Event()
+    client.post(f"/rerender/v1/jobs/{job_id}/resume", json={"redo": [4]})
+    refused = client.post(f"{key}/bring-back", json={"version": version["version"]})
+    assert (refused.status_code, "is still" in refused.json()["error"]) == (422, True)
+    host.gate.set()
+    jobs.wait(job_id, 60)
+    assert client.post(f"{key}/bring-back", json={"version": version["version"]}).json()["id"] == job_id
+    assert client.get(key).content == picture
+    assert [found["seed"] for found in client.get(f"{key}/versions").json()] == [3, 2]
+    assert client.get("/rerender/v1/jobs/none/keys/4/versions").status_code == 404
+    jobs.close()
 
 
 def test_a_mask_lies_where_videos_may(tmp_path: Path, clip: Path) -> None:  # noqa: F811

@@ -398,25 +398,52 @@ def test_selected_key_frame_is_compared_with_its_source(tmp_path: Path, clip: Pa
     jobs = jobs_with(tmp_path / "jobs", PaintingHost())
     run, _, frames = views(around(jobs, tmp_path))
     asked = [None, "clip", "", *values_of()]
-    comparison, picture, parameters, send = frames.select(PAGE, 4, *asked)
+    comparison, picture, parameters, send, *_ = frames.select(PAGE, -1, 4, *asked)
     assert ("not rendered yet" in comparison, picture, parameters, send["interactive"]) == (True, None, "", False)
-    comparison, *_ = frames.select(PAGE, 900, *asked)
+    comparison, *_ = frames.select(PAGE, -1, 900, *asked)
     assert "frame 4, not" in comparison  # the last one there is
     job_id = finished(run, "keys")["job_id"]
     assert frames.pick(job_id, SimpleNamespace(index=1)) == 4
-    comparison, picture, parameters, send = frames.select(PAGE, 4, None, "clip", job_id, *values_of())
+    comparison, picture, parameters, send, *_ = frames.select(PAGE, -1, 4, None, "clip", job_id, *values_of())
     assert "<rerender-wipe" in comparison
     assert send["interactive"]
     assert parameters == infotext(make_settings(jobs.get(job_id).settings), 4)
     assert np.array_equal(np.asarray(picture), np.asarray(255 - np.asarray(_frame(clip, 4))))
     other = SimpleNamespace(name=str(clip / "0004.png"))
-    comparison, picture, *_ = frames.select(PAGE, 0, other, "", job_id, *values_of())
+    comparison, picture, *_ = frames.select(PAGE, -1, 0, other, "", job_id, *values_of())
     assert ("not rendered yet" in comparison, picture) == (True, None)  # it was rendered of another clip
     assert "Select a rendered key frame" in frames.inspect(job_id, 3)
     sheet = frames.inspect(job_id, 4)
     assert sheet.count("<figure") >= 4
     with zipfile.ZipFile(run.zip_keys(job_id)[-1]) as archive:
         assert archive.namelist() == ["000000.png", "000004.png"]
+    jobs.close()
+
+
+def test_earlier_versions_are_shown_and_brought_back(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    jobs = jobs_with(tmp_path / "jobs", PaintingHost())
+    run, _, frames = views(around(jobs, tmp_path))
+    job_id = finished(run, "first", seed=3)["job_id"]
+    asked = [None, "clip", job_id, *values_of()]
+    hidden, pictures, _, names, chosen = frames.select(PAGE, -1, 0, *asked)[4:]
+    assert (hidden["visible"], pictures, names, chosen) == (False, [], (), -1)
+    finished(run, "first", job_id=job_id, seed=4)
+    visible, pictures, _, names, _ = frames.select(PAGE, -1, 0, *asked)[4:]
+    assert visible["visible"]
+    assert [caption.split(",")[0] for _, caption in pictures] == ["seed 3"]
+    assert "No earlier version is chosen" in frames.versions.bring_back(job_id, 0, names, -1)[0]
+    assert frames.select(PAGE, 0, 0, *asked)[-1] == 0  # what is marked stays chosen
+    assert frames.select(PAGE, 1, 0, *asked)[-1] == -1
+    status, gallery, *cleared = frames.versions.bring_back(
+        job_id, 0, names, frames.versions.pick(SimpleNamespace(index=0))
+    )
+    assert "Key frame 0 is the one with seed 3 again" in status
+    assert cleared == [[], -1]
+    assert [caption for _, caption in gallery] == ["frame 0"]
+    _, _, parameters, *_, names, _ = frames.select(PAGE, -1, 0, *asked)
+    assert "Seed: 3," in parameters
+    assert [version.seed for version in jobs.versions(job_id, 0)] == [4]
+    assert "no earlier version" in frames.versions.bring_back(job_id, 0, ["gone.png"], 0)[0]
     jobs.close()
 
 
