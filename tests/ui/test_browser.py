@@ -200,6 +200,17 @@ def test_key_frame_is_selected_compared_inspected_and_redone(visit: Visit, addre
     after = [_key(visit, address, job, frame) for frame in KEYS]
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
 
+    visit.at("#rerender_versions").wait_for()  # not in sight before: nothing had been replaced
+    visit.unfold("versions")
+    former = visit.at("#rerender_version_gallery button.thumbnail-item", has_text="seed 3")
+    former.click()
+    visit.page.wait_for_timeout(1000)  # the choice is told to the server
+    visit.picture("versions", element="#rerender_versions")
+    visit.press("bring_back")
+    visit.wait_for_text("status", "Key frame 4 is the one with seed 3 again")
+    visit.wait_for_text("version_gallery", "seed 4")
+    assert [_key(visit, address, job, frame) for frame in KEYS] == before
+
 
 def test_strip_is_edited(visit: Visit, clip: Path) -> None:
     begin(visit, clip)
