@@ -52,8 +52,7 @@ def _frame(name: str) -> int:
 
 def _in_words(version: Version) -> str:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(version.time))
-    seed = "seed unknown" if version.seed is None else f"seed {version.seed}"
-    return "  ".join([version.name, when, seed, *(["edited by hand"] if version.edited else [])])
+    return "  ".join([version.name, when, version.seed_in_words, *(["edited by hand"] if version.edited else [])])
 
 
 def _as_json(version: Version) -> str:

@@ -15,11 +15,11 @@ from rerender.files import file_digest, read_picture
 from rerender.planning import Plan, analyse, check_size, choose_frames
 from rerender.project import Project
 from rerender.settings import Settings
+from rerender.video.folder import PICTURE_SUFFIXES
 from rerender.video.geometry import MULTIPLE, Geometry, plan_geometry
 from rerender.video.mask import plan_mask
 from rerender.video.probe import VideoInfo
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 ASPECT_TOLERANCE = 0.02
 """How far the aspect ratio of key frames may be from the video's."""
 
@@ -55,7 +55,9 @@ def find_keys(folder: Path, pictures: Sequence[Path] = ()) -> ExternalKeys:
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "does not exist"
         raise UserError(f"The folder of key frames {folder} {what}.", hint="Name a folder of pictures with --keys.")
-    found = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
+    found = [
+        path for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES and path.name[0] != "."
+    ]
     named = _by_name(found, pictures)
     files = named or _by_number(found)
     if not files:

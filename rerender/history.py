@@ -34,6 +34,11 @@ class Version:
     time: float
     edited: bool
 
+    @property
+    def seed_in_words(self) -> str:
+        """Such as "seed 3", "seed unknown"."""
+        return "seed unknown" if self.seed is None else f"seed {self.seed}"
+
 
 class History:
     """The folder history/ of a project.

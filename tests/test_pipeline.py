@@ -115,7 +115,7 @@ def test_an_interval_that_is_too_large_for_memory_is_told(run: Run, monkeypatch:
     run("keys")
     monkeypatch.setattr(propagation.psutil, "virtual_memory", lambda: SimpleNamespace(available=2**20))
     run("propagate")
-    assert any("0.0 GB are free" in note and "the 4 frames 0-3 need about" in note for note in run.notes)
+    assert any("0.0 GB are free" in note and "The 4 frames 0-3 need about" in note for note in run.notes)
 
 
 def test_a_run_makes_every_frame_with_the_timestamps_of_the_source(reference: Run) -> None:

@@ -14,6 +14,7 @@ from rerender.files import write_png
 from rerender.motion.flow import flow_estimator
 from rerender.planning import Interval
 from rerender.propagate import IntervalJob, PropagationSettings, propagate_all
+from rerender.propagate.backend import on_gpu
 from rerender.propagate.memory import interval_memory
 from rerender.settings import Settings, flow_of_propagation
 from rerender.stages.context import RunContext
@@ -79,14 +80,14 @@ def _write_frames(run: RunContext, source: FrameSource, todo: list[Interval], me
 
 
 def _memory(run: RunContext, todo: list[Interval]) -> int:
-    """What the largest interval takes, in bytes; says so if it is more than there is."""
+    """What the largest interval takes on the CPU, in bytes; says so if that is more than there is."""
     size = run.plan.geometry.height, run.plan.geometry.width
     sizes = {i: interval_memory(len(i.frames), *size, from_last=i.last_key) for i in todo}
     largest = max(todo, key=sizes.__getitem__)
     free = psutil.virtual_memory().available
-    if sizes[largest] > free:
+    if sizes[largest] > free and not on_gpu(propagation_settings(run.settings)):
         run.note(
-            f"the {len(largest.frames)} frames {largest.name} need about {sizes[largest] / 2**30:.1f} GB of memory at "
+            f"The {len(largest.frames)} frames {largest.name} need about {sizes[largest] / 2**30:.1f} GB of memory at "
             f"once, {free / 2**30:.1f} GB are free: key frames nearer together, or a smaller picture, need less"
         )
     return sizes[largest]

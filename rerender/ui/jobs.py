@@ -27,7 +27,6 @@ from rerender.history import History, Version
 from rerender.settings import draw_seed, make_settings
 from rerender.ui import texts
 from rerender.ui.job import Format, Job, State, checked_format, checked_stage, job_of
-from rerender.ui.labels import seed_in_words
 from rerender.ui.places import Busy, Missing, without_folders
 from rerender.ui.work import OpenHost, Signals, Workshop
 
@@ -266,7 +265,7 @@ class Jobs:
             self.version_path(job_id, frame, name)
             with Project(self.folder(job_id) / "project") as project:
                 version = project.bring_back(frame, name)
-            self.tell(job_id, texts.IS_BACK.format(frame=frame, seed=seed_in_words(version.seed)))
+            self.tell(job_id, texts.IS_BACK.format(frame=frame, seed=version.seed_in_words))
         return self.get(job_id)
 
     def _history(self, job_id: str) -> History:

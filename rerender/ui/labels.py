@@ -36,16 +36,6 @@ def in_words(text: str) -> str:
     return _names().sub(lambda found: f"“{label(schema()[found[0]])}”", text)
 
 
-def count(number: int, what: str) -> str:
-    """A number of things: "1 frame", "2 frames"."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def seed_in_words(seed: int | None) -> str:
-    """A seed that may not be known: "seed 3", "seed unknown"."""
-    return "seed unknown" if seed is None else f"seed {seed}"
-
-
 @functools.cache
 def _names() -> re.Pattern[str]:
     names = sorted((name for name in schema() if "_" in name), key=len, reverse=True)

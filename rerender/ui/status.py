@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from rerender.events import counted
 from rerender.ui import texts
 from rerender.ui.job import Job
-from rerender.ui.labels import count, in_words
+from rerender.ui.labels import in_words
 from rerender.ui.pictures import data_uri
 from rerender.ui.strip import clip_mark
 
@@ -76,8 +77,8 @@ def _facts(job: Job) -> str:
     if not job.plan:
         return texts.LOOKING if job.state == "running" else ""
     shots = f", {job.plan['shots']} shots" if job.plan.get("shots", 1) > 1 else ""
-    keys = count(job.plan["key_frames"], "key frame")
-    size = f"{count(job.plan['frames'], 'frame')} at {job.plan['width']}×{job.plan['height']}"
+    keys = counted(job.plan["key_frames"], "key frame")
+    size = f"{counted(job.plan['frames'], 'frame')} at {job.plan['width']}×{job.plan['height']}"
     return f"{size}, {keys}{shots}, seed {job.settings.get('seed')}"
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from rerender.events import counted
 from rerender.files import digest
 from rerender.ui import texts
-from rerender.ui.labels import count
 
 if TYPE_CHECKING:
     from rerender.planning import Plan
@@ -47,7 +47,7 @@ def strip_html(plan: Plan, pictures: Mapping[int, str], *, note: str = "", busy:
     anchors, cuts = {shot[0] for shot in plan.shots}, set(plan.cuts)
     tiles = "".join(_tile(frame, pictures.get(frame, ""), frame in anchors, frame in cuts) for frame in plan.keys)
     shots = f", {len(plan.shots)} shots" if len(plan.shots) > 1 else ""
-    head = f"{count(len(plan.keys), 'key frame')} of {count(len(plan.frames), 'frame')}{shots}"
+    head = f"{counted(len(plan.keys), 'key frame')} of {counted(len(plan.frames), 'frame')}{shots}"
     words = "".join(f'<span class="rerender-note">{html.escape(text)}</span>' for text in (note,) if text)
     spinner = f'<span class="rerender-busy">{texts.LOOKING}</span>' if busy else ""
     return (

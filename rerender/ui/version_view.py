@@ -13,7 +13,6 @@ from rerender.errors import RerenderError, UserError
 from rerender.files import read_picture
 from rerender.history import Version
 from rerender.ui import texts
-from rerender.ui.labels import seed_in_words
 from rerender.ui.places import Missing
 from rerender.ui.run_view import gallery
 from rerender.ui.status import error_html, status_html
@@ -92,4 +91,4 @@ def _pictures(versions: Sequence[Version]) -> list[tuple[Version, Image.Image]]:
 def _caption(version: Version) -> str:
     made, now = time.localtime(version.time), time.localtime()
     when = time.strftime("%H:%M" if made[:3] == now[:3] else "%d %b %H:%M", made)
-    return ", ".join([seed_in_words(version.seed), when, *(["edited"] if version.edited else [])])
+    return ", ".join([version.seed_in_words, when, *(["edited"] if version.edited else [])])
