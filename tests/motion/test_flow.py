@@ -87,7 +87,9 @@ def test_pictures_that_do_not_fit_are_refused():
         DisFlow()(a.astype(np.float32), a)
 
 
-def test_estimators_are_built_when_first_asked_for():
+def test_estimators_are_built_when_first_asked_for(monkeypatch):
+    monkeypatch.setattr("rerender.motion.flow._FACTORIES", {})
+    monkeypatch.setattr("rerender.motion.flow._BUILT", {})
     built = []
 
     def factory():
