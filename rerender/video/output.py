@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import logging
+import os
+import platform
+import re
+import secrets
 import shutil
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+import psutil
 
 from rerender.errors import RerenderError, UserError
+
+log = logging.getLogger(__name__)
 
 
 class Writer(ABC):
@@ -108,6 +118,38 @@ def no_space(path: Path) -> UserError:
 def temporary_beside(path: Path) -> Path:
     """A hidden name in the same folder with the same ending, so that a rename puts it in place at once.
 
-    It is always the same one, so that a run takes the place of what a killed run left.
+    No other writer has it, in this process or another. What killed runs left of the same output is removed.
     """
-    return path.with_name(f".{path.stem}.partial{path.suffix}")
+    _remove_leftovers(path)
+    return path.with_name(
+        f".{path.stem[:_STEM]}.{_this_host()}-{os.getpid()}-{secrets.token_hex(4)}.partial{path.suffix}"
+    )
+
+
+_STEM = 40  # characters of the target's name: with all the rest they must stay below 255 bytes
+_UNTOUCHED_SECONDS = 24 * 3600  # after which something is a leftover, whoever wrote it
+
+
+def _this_host() -> str:
+    """Tells the machines (and containers) apart that write to one shared folder: process numbers say nothing there."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _remove_leftovers(path: Path) -> None:
+    owner = r"([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\."  # versions before had none
+    pattern = re.compile(rf"\.{re.escape(path.stem[:_STEM])}\.({owner})?partial{re.escape(path.suffix)}")
+    for file in path.parent.iterdir():
+        found = pattern.fullmatch(file.name)
+        if found is not None and _is_left_over(file, host=found[2], process=found[3]):
+            log.info("%s of a run that was killed is removed.", file)
+            with suppress(OSError):  # another writer was quicker
+                shutil.rmtree(file) if file.is_dir() and not file.is_symlink() else file.unlink()
+
+
+def _is_left_over(file: Path, *, host: str | None, process: str | None) -> bool:
+    """Whether the process that wrote a temporary output has ended without removing it."""
+    if process is not None and host == _this_host() and not psutil.pid_exists(int(process)):
+        return True
+    with suppress(OSError):
+        return time.time() - file.lstat().st_mtime > _UNTOUCHED_SECONDS
+    return False

@@ -41,7 +41,6 @@ class PictureWriter(Writer):
         self._folder, self._name = _folder_and_name(path)
         self._old = pictures_at(path)
         self._temporary = temporary_beside(self._folder / "pictures")
-        shutil.rmtree(self._temporary, ignore_errors=True)
         self._temporary.mkdir()
 
     def _write(self, frame: np.ndarray, time: Fraction, duration: Fraction) -> None:

@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -206,9 +208,12 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.webm", "clip.gif"])
-def test_a_full_device(tmp_path: Path, name: str) -> None:
+def test_a_full_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     target = tmp_path / name
-    target.with_name(f".clip.partial{target.suffix}").symlink_to("/dev/full")
+    temporary = tmp_path / f"full{target.suffix}"
+    temporary.symlink_to("/dev/full")
+    for module in ("encode", "gif"):
+        monkeypatch.setattr(f"rerender.video.{module}.temporary_beside", lambda path: temporary)
     noise = np.random.default_rng(0)
     times = [Fraction(k, 25) for k in range(30)]
 
@@ -262,3 +267,51 @@ def test_small_frames_give_the_same_bytes_however_often(tmp_path: Path) -> None:
                 writer.write(frame, time, Fraction(1, 10))
         files.add((tmp_path / "a.mp4").read_bytes())
     assert len(files) == 1
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.webm", "clip.gif", "frames"])
+def test_two_writers_of_one_output_do_not_meet(tmp_path: Path, name: str) -> None:
+    """Both at once: the one that ends last is what is there, whole, with all of its frames and none of the other's."""
+    writers = [open_writer(tmp_path / name, width=32, height=16, times=EVEN) for _ in range(2)]
+    for index, time in enumerate(EVEN):
+        for number, writer in enumerate(writers):
+            writer.write(plain_frame(index + number, 32, 16), time, LAST)
+    for writer in writers:
+        writer.__exit__(None, None, None)
+    info = probe(tmp_path / name)
+    assert info.frames == len(EVEN)
+    with FrameSource(info) as source:
+        for index, frame in source.read():
+            assert abs(int(np.median(frame)) - grey_of(index + 1)) <= 4
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.gif", "frames"])
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path, name: str) -> None:
+    script = (
+        "import os, sys\n"
+        "from fractions import Fraction\n"
+        "import numpy as np\n"
+        "from rerender.video.write import open_writer\n"
+        "times = [Fraction(k, 25) for k in range(80)]\n"  # more than the encoder holds back
+        "writer = open_writer(sys.argv[1], width=32, height=16, times=times)\n"
+        "for time in times:\n"
+        "    writer.write(np.zeros((16, 32, 3), np.uint8), time, Fraction(1, 25))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / name)], check=False, cwd=root)
+    assert len([path for path in leftovers(tmp_path) if path.startswith(".")]) == 1
+    write(tmp_path / name, EVEN)
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", [".clip.partial.mp4", ".clip.00000000-1-00000000.partial.mp4"])
+def test_what_another_machine_may_be_writing_stays_for_a_day(tmp_path: Path, name: str) -> None:
+    foreign = tmp_path / name
+    foreign.touch()
+    write(tmp_path / "clip.mp4", EVEN)
+    assert foreign.exists()
+    os.utime(foreign, (0, 0))
+    write(tmp_path / "clip.mp4", EVEN, overwrite=True)
+    assert not foreign.exists()
