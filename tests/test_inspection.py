@@ -14,7 +14,7 @@ from rerender.errors import Interrupted, UserError
 from rerender.evaluate.scenes import scene
 from rerender.files import file_digest, read_picture, write_png
 from rerender.hosts.standalone import load_host
-from rerender.inspection import caption, inspect_key_frame, inspection_sheet, key_frame
+from rerender.inspection import caption, check_folder, inspect_key_frame, inspection_sheet, key_frame
 from rerender.inspection.views import checkerboard, flow_view, hidden_view, latent_view, with_holes
 from rerender.motion.pictures import flow_picture
 from rerender.motion.warp import warp
@@ -155,6 +155,40 @@ def test_command_writes_a_sheet_and_single_pictures(rendered, tmp_path, capsys):
     assert names >= {"sheet", "source", "result", "flow_anchor", "target", "difference"}
     assert read_picture(tmp_path / "views" / "result.png").shape == (*SIZE, 3)
     assert file_digest(tmp_path / "views" / "result.png") == file_digest(rendered / "keys" / "000003.png")
+
+
+@pytest.mark.parametrize("name", ["sheet.png", "flow_previous.png"])
+def test_pictures_of_somebody_else_are_replaced_only_where_that_is_allowed(rendered, tmp_path, capsys, name):
+    views = tmp_path / "views"
+    views.mkdir()
+    (views / "notes.txt").write_text("mine")
+    (views / name).write_text("precious")
+    words = ["inspect", str(rendered), "--frame", "6", "--output", str(views)]
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert name in said.err
+    assert "--overwrite" in said.err
+    assert said.out == ""
+    assert (views / name).read_text() == "precious"
+    assert len(list(views.iterdir())) == 2
+    assert main([*words, "--overwrite"]) == 0
+    assert read_picture(views / name).ndim == 3
+    assert (views / "notes.txt").read_text() == "mine"
+
+
+def test_every_view_is_one_that_is_looked_for(rendered, tmp_path):
+    for name in inspect_key_frame(rendered, 6):
+        (tmp_path / f"{name}.png").touch()
+        with pytest.raises(UserError, match=name):
+            check_folder(tmp_path)
+        (tmp_path / f"{name}.png").unlink()
+    check_folder(tmp_path)
+
+
+def test_a_file_is_no_folder_for_pictures(rendered, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["inspect", str(rendered), "--frame", "6", "--output", str(tmp_path / "file")]) == 2
+    assert "is a file" in capsys.readouterr().err
 
 
 def test_sheet_holds_every_view(rendered):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rerender.errors import UserError
 from rerender.files import write_png
 from rerender.inspection.views import DIFFERENCE_RANGE
 from rerender.motion.flow import UInt8Array
@@ -24,6 +25,7 @@ _CAPTIONS = {
     "difference": f"result - target, 0 to {DIFFERENCE_RANGE:g} levels",
 }
 _COLUMNS = 4
+_REFERENCES = ("previous", "anchor")
 
 
 def caption(name: str) -> str:
@@ -40,23 +42,45 @@ def caption(name: str) -> str:
 
 def inspection_sheet(views: dict[str, UInt8Array], *, cell_width: int = 304) -> UInt8Array:
     """All views under their captions, four in a row, uint8 RGB: the frame itself, then each reference."""
-    own = [name for name in views if not name.endswith(("_previous", "_anchor"))]
+    own = [name for name in views if not name.endswith(tuple(f"_{r}" for r in _REFERENCES))]
     rows = [own[place : place + _COLUMNS] for place in range(0, len(own), _COLUMNS)]
-    rows += [[n for n in views if n.endswith(f"_{reference}")] for reference in ("previous", "anchor")]
+    rows += [[n for n in views if n.endswith(f"_{reference}")] for reference in _REFERENCES]
     sheets = [_row(views, names, cell_width) for names in rows if names]
     return np.concatenate(sheets)
 
 
-def write_inspection(views: dict[str, UInt8Array], folder: Path) -> list[Path]:
+def write_inspection(views: dict[str, UInt8Array], folder: Path, *, overwrite: bool = False) -> list[Path]:
     """Write every view as NAME.png, and sheet.png; returns the paths, the sheet last.
 
     Raises:
-        UserError: the folder cannot be written to.
+        UserError: see `check_folder`; or the folder cannot be written to.
     """
+    check_folder(folder, overwrite=overwrite)
     pictures = {**views, "sheet": inspection_sheet(views)}
     for name, picture in pictures.items():
         write_png(folder / f"{name}.png", picture)
     return [folder / f"{name}.png" for name in pictures]
+
+
+def check_folder(folder: Path, *, overwrite: bool = False) -> None:
+    """Refuse a folder that holds files named as views are, also those of views that this key frame may not have.
+
+    Args:
+        overwrite: they may be replaced.
+
+    Raises:
+        UserError: there are some, or it is no folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file.", hint="Name a folder for the pictures with --output.")
+    kinds = [(kind, _REFERENCES if "{}" in words else ("",)) for kind, words in _CAPTIONS.items()]
+    names = ["sheet", *(f"{kind}_{each}".rstrip("_") for kind, references in kinds for each in references)]
+    there = [f"{name}.png" for name in names if (folder / f"{name}.png").exists()]
+    if there and not overwrite:
+        raise UserError(
+            f"The output folder {folder} has {there[0]} already.",
+            hint="Choose another folder, or allow its pictures to be replaced (--overwrite).",
+        )
 
 
 def _row(views: dict[str, UInt8Array], names: list[str], cell_width: int) -> UInt8Array:
