@@ -54,14 +54,15 @@ def propagate_interval(
         settings: defaults where left out.
         flow: estimator of optical flow; DIS where left out.
         cuts: offsets of frames that begin a new shot. A frame takes from a key only across the fewest cuts, so with
-            one cut, frames before it come from `first_key` alone and the others from `last_key` alone.
+            one cut, frames before it come from `first_key` alone and the others from `last_key` alone. Offsets outside
+            1 … n separate nothing.
         cancelled: asked before each frame of work.
 
     Yields:
         (offset, picture): offsets ascending, pictures (H, W, 3) uint8 RGB, of all frames but the keys'.
 
     Raises:
-        UserError: no key, or a key or frame of another size.
+        UserError: no key, or a key or frame of another size or kind.
         Interrupted: when `cancelled` says so.
     """
     job = IntervalJob(frames, first_key, last_key, cuts)
@@ -113,7 +114,8 @@ class _Interval:
         self.clip = list(job.frames() if callable(job.frames) else job.frames)
         self.first, self.last = job.first_key, job.last_key
         _check(self.clip, self.first, self.last)
-        self.settings, self.cuts, self.cancelled = settings, sorted(job.cuts), cancelled
+        self.settings, self.cancelled = settings, cancelled
+        self.cuts = sorted({cut for cut in job.cuts if 0 < cut < len(self.clip)})  # others separate no two frames
         self.motions = Motions(self.clip, flow, self.cuts, lookout)
         self.frames: dict[int, Array] = {}  # of the clip, where the work is done
         self.onto: dict[int, Step] = {}  # steps of the forward sweep, until their frames are made
@@ -222,9 +224,11 @@ def _check(clip: list[np.ndarray], first: np.ndarray | None, last: np.ndarray | 
         raise UserError("An interval without a key frame cannot be propagated.", hint="Give at least one key frame.")
     if not clip:
         raise UserError("An interval without frames cannot be propagated.")
-    shape = clip[0].shape
     named = [(f"frame {number}", frame) for number, frame in enumerate(clip)]
-    for name, picture in [*named, ("first key frame", first), ("last key frame", last)]:
-        if picture is not None and picture.shape != shape:
-            sizes = " × ".join(map(str, picture.shape[1::-1])), " × ".join(map(str, shape[1::-1]))
+    named += [(name, key) for name, key in (("first key frame", first), ("last key frame", last)) if key is not None]
+    for name, picture in named:
+        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
+            raise UserError(f"The {name} is no picture (H, W, 3) of uint8.", hint="Convert it to 8-bit RGB.")
+        if picture.shape != clip[0].shape:
+            sizes = " × ".join(map(str, picture.shape[1::-1])), " × ".join(map(str, clip[0].shape[1::-1]))
             raise UserError(f"The {name} is {sizes[0]}, the video {sizes[1]}.", hint="Resize it to the video's size.")

@@ -13,11 +13,9 @@ import cv2
 import numpy as np
 
 from rerender.arrays import Array, namespace
-from rerender.errors import UserError
+from rerender.propagate.checks import check_pictures, check_weights
 
 LANES = 16
-MAX_STYLE_CHANNELS = 4
-MAX_GUIDE_CHANNELS = 24
 FORBIDDEN = 2**30 - 1
 _ERROR_BOUND = 2**30
 
@@ -164,9 +162,10 @@ def build_problem(
     """Scale, interleave and shrink the pictures, where they lie. `finest_only` > 0 keeps so many of the finest levels.
 
     Raises:
-        UserError: channel counts, sizes or dtypes that do not fit together.
+        UserError: channel counts, sizes, dtypes or weights that do not fit together.
     """
     check_pictures(style, guides, patch, source_mask, target_mask)
+    check_weights(style_weight, guides, uniformity)
     xp = namespace(style)
     sources = [_channels(style), *(_channels(guide.source) for guide in guides)]
     targets = [_channels(guide.target) for guide in guides]
@@ -273,31 +272,3 @@ def _pack(image: Array, factors: np.ndarray) -> Array:
 def vector(dtype: str, *numbers: float) -> np.ndarray:
     """Return some numbers as an array, for `Operations.constant`."""
     return np.array(numbers, dtype)
-
-
-def check_pictures(
-    style: Array, guides: Sequence[Guide], patch: int, source_mask: Array | None, target_mask: Array | None
-) -> None:  # fmt: skip
-    """Raise `UserError` where the pictures of a synthesis do not fit together."""
-    if not guides:
-        raise UserError("A synthesis needs at least one guide.")
-    channels = 1 if style.ndim == 2 else style.shape[-1]
-    if style.dtype != namespace(style).uint8 or style.ndim not in (2, 3) or not 1 <= channels <= MAX_STYLE_CHANNELS:
-        raise UserError(f"A style picture has 1–4 channels of uint8, not {style.dtype} {style.shape}.")
-    count = 0
-    for number, guide in enumerate(guides):
-        if guide.source.shape[:2] != style.shape[:2]:
-            raise UserError(f"Guide {number} has a source of {guide.source.shape[:2]}, the style {style.shape[:2]}.")
-        if guide.target.shape[:2] != guides[0].target.shape[:2]:
-            raise UserError(f"Guide {number} has a target of another size than guide 0.")
-        if guide.source.shape[2:] != guide.target.shape[2:]:
-            raise UserError(f"Guide {number} has not the same channels on both sides.")
-        count += 1 if guide.source.ndim == 2 else guide.source.shape[2]
-    if count > MAX_GUIDE_CHANNELS:
-        raise UserError(f"The guides have {count} channels.", hint=f"At most {MAX_GUIDE_CHANNELS} are possible.")
-    smallest = min(*style.shape[:2], *guides[0].target.shape[:2])
-    if smallest < 2 * patch + 1:
-        raise UserError(f"Pictures of {smallest} pixels are too small for patches of {patch}.")
-    for name, mask, shape in (("source", source_mask, style), ("target", target_mask, guides[0].target)):
-        if mask is not None and mask.shape != shape.shape[:2]:
-            raise UserError(f"The {name} mask has the size {mask.shape}, its picture {shape.shape[:2]}.")

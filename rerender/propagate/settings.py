@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,9 +66,9 @@ class PropagationSettings:
         _require(self.patch_size in PATCH_SIZES, "patch_size", self.patch_size, "3, 5 or 7")
         _require(self.threads >= 0, "threads", self.threads, "0 (one a core) or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2^32 - 1")
-        for name in ("color_weight", "position_weight", "edge_weight", "outline_weight", "temporal_weight"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        _require(self.uniformity >= 0, "uniformity", self.uniformity, "0 or more")
+        weights = "color_weight", "position_weight", "edge_weight", "outline_weight", "temporal_weight", "uniformity"
+        for name in weights:
+            _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more")
 
 
 def _require(condition: bool, name: str, value: object, allowed: str) -> None:

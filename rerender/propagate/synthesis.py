@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from rerender.arrays import Array, namespace
+from rerender.propagate.checks import check_start
 from rerender.propagate.problem import EFFORTS, Effort, Guide, Level, Problem, build_problem, mix
 
 _log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def synthesize(
             `build_problem`.
 
     Raises:
-        UserError: pictures that do not fit together.
+        UserError: pictures, weights or a start that do not fit together.
     """
     finest_only = start_levels if start is not None else 0
     problem = build_problem(style, guides, effort=effort, finest_only=finest_only, **options)
@@ -130,10 +131,15 @@ def _run_level(problem: Problem, index: int, state: Any, radius: int) -> None:
 
 
 def first_field(problem: Problem, start: Array | None) -> Array:
-    """Return the (H, W, 2) int32 field that the coarsest level starts from: random, or the given one shrunk."""
+    """Return the (H, W, 2) int32 field that the coarsest level starts from: random, or the given one shrunk.
+
+    Raises:
+        UserError: the given one is of another size than the target, or not of int32.
+    """
     level, half = problem.levels[0], problem.patch // 2
     if start is None:
         return namespace(level.source).here(_random_field(problem))
+    check_start(start, problem.levels[-1].target_shape)
     for _ in problem.levels[1:]:
         start = start[::2, ::2] // 2
     return _clamp(start, level, half)

@@ -98,6 +98,14 @@ def test_each_side_of_a_cut_comes_from_its_own_key():
     assert [bool(np.all(pictures[o][..., 2] > 190)) for o in range(1, 5)] == [False, False, True, True]
 
 
+def test_a_shot_as_many_cuts_from_both_keys_takes_from_the_nearer_one():
+    frames = [frame for seed in (1, 2, 3) for frame in clip("translation", 3, 48, seed=seed)[0]][1:-1]
+    keys = np.full((48, 48, 3), (200, 20, 20), np.uint8), np.full((48, 48, 3), (20, 20, 200), np.uint8)
+    pictures = dict(propagate_interval(frames, *keys, FAST, cuts=(2, 5)))
+    assert [bool(np.all(pictures[o][..., 0] > 190)) for o in range(1, 6)] == [True, True, True, False, False]
+    assert [bool(np.all(pictures[o][..., 2] > 190)) for o in range(1, 6)] == [False, False, False, True, True]
+
+
 def test_shots_without_a_key_and_several_cuts_still_give_every_frame():
     frames, flow = clip("translation", 6, 48)
     key = restyle(frames[0])
@@ -130,6 +138,31 @@ def test_bad_keys_are_refused_with_their_sizes(first, last, message):
         list(propagate_interval(frames, *keys, FAST))
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda key: key / np.float32(255),
+        lambda key: np.dstack([key, key[..., :1]]),
+        lambda key: key[..., 0],
+        lambda key: key.tolist(),
+    ],
+)
+def test_what_is_no_rgb_picture_of_8_bits_is_named(wrong):
+    frames, _ = clip("translation", 3, 48)
+    with pytest.raises(UserError, match="last key frame is no picture"):
+        list(propagate_interval(frames, restyle(frames[0]), wrong(restyle(frames[2])), FAST))
+    with pytest.raises(UserError, match="frame 1 is no picture"):
+        list(propagate_interval([frames[0], wrong(frames[1]), frames[2]], restyle(frames[0]), None, FAST))
+
+
+@pytest.mark.parametrize("cuts", [(0,), (-2,), (99,), (0, 5, 7)])
+def test_cuts_that_separate_nothing_change_nothing(cuts):
+    frames = clip("translation", 5, 48)[0]
+    keys = restyle(frames[0]), restyle(frames[4])
+    expected, made = (list(propagate_interval(frames, *keys, FAST, cuts=each)) for each in ((), cuts))
+    assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(expected, made, strict=True))
+
+
 def test_a_frame_of_another_size_is_refused():
     frames, _ = clip("translation", 4, 48)
     frames = [*frames[:2], frames[2][:40], frames[3]]
@@ -150,9 +183,14 @@ def test_it_stops_within_a_frame():
     assert len(asked) == 4
 
 
-@pytest.mark.parametrize("field", ["preset", "device", "patch_size", "threads", "color_weight", "seed"])
+@pytest.mark.parametrize(
+    "field", ["preset", "device", "patch_size", "threads", "color_weight", "edge_weight", "uniformity", "seed"]
+)
 def test_settings_out_of_bounds_are_refused(field):
-    wrong = {"preset": "best", "device": "tpu", "patch_size": 4, "threads": -1, "color_weight": -0.1, "seed": -1}
+    wrong = {
+        "preset": "best", "device": "tpu", "patch_size": 4, "threads": -1, "color_weight": -0.1, "seed": -1,
+        "edge_weight": float("inf"), "uniformity": float("nan"),
+    }  # fmt: skip
     with pytest.raises(UserError, match=field):
         PropagationSettings(**{field: wrong[field]})
 
@@ -221,10 +259,12 @@ def test_jobs_are_taken_only_as_workers_get_free():
             taken.append(number)
             yield IntervalJob(frames, restyle(frames[0]), restyle(frames[2]))
 
-    results = propagate_all(jobs(), FAST, workers=1)
-    next(results)
-    assert taken == [0]
-    results.close()
+    for workers in (1, 2):
+        taken.clear()
+        results = propagate_all(jobs(), FAST, workers=workers)
+        next(results)
+        assert taken == list(range(workers))
+        results.close()
 
 
 def test_an_interval_is_freed_when_it_is_done_without_the_garbage_collector():

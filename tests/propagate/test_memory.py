@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rerender.motion.flow import flow_estimator
-from rerender.propagate import PropagationSettings, parallel, propagate_interval
+from rerender.propagate import PropagationSettings, parallel, propagate_all, propagate_interval
 from rerender.propagate.memory import interval_memory
 
 GIB = 2**30
@@ -45,3 +45,12 @@ def test_workers_fit_into_memory(monkeypatch: pytest.MonkeyPatch, memory: int, w
     monkeypatch.setattr(parallel, "usable_cores", lambda: 8)
     monkeypatch.setattr(parallel.psutil, "virtual_memory", lambda: SimpleNamespace(available=16 * GIB))
     assert parallel.default_workers(memory) == workers
+
+
+def test_who_knows_the_memory_of_an_interval_gets_workers_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[int]()
+    monkeypatch.setattr(parallel, "default_workers", lambda memory: asked.append(memory) or 1)
+    settings = PropagationSettings(device="cpu")
+    for options in ({"memory": 5}, {}, {"memory": 6, "workers": 1}):
+        list(propagate_all([], settings, **options))
+    assert asked == [5, parallel._USUAL]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -89,3 +91,19 @@ def test_pictures_that_do_not_fit_are_refused(style, guide, message):
 def test_24_guide_channels_and_4_style_channels_are_possible():
     problem = build(picture(20, 20, 4), Guide(picture(20, 20, 24), picture(20, 20, 24), 1))
     assert problem.levels[-1].source.shape[2] == 32
+
+
+@pytest.mark.parametrize("patch", [1, 4, 9])
+def test_patches_that_no_backend_has_are_refused(patch):
+    with pytest.raises(UserError, match=f"Patches of {patch} pixels"):
+        build(picture(40, 40), Guide(picture(40, 40), picture(40, 40), 1), patch=patch)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["weight of guide 1", "style_weight", "uniformity"])
+def test_weights_that_are_no_weights_are_refused(name, wrong):
+    first, second = (Guide(picture(20, 20), picture(20, 20), 1) for _ in range(2))
+    options = {} if name.startswith("weight") else {name: wrong}
+    second = replace(second, weight=wrong if not options else 1)
+    with pytest.raises(UserError, match=f"{name} is {wrong}"):
+        build_problem(picture(20, 20), [first, second], effort=EFFORT, **options)

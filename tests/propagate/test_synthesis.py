@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from rerender.errors import UserError
 from rerender.propagate.problem import EFFORTS, Guide
 from rerender.propagate.synthesis import Synthesis, synthesize
 from tests.propagate.clips import clip, restyle
@@ -142,3 +143,10 @@ def test_float_and_int16_guides_keep_more_than_8_bits():
     result = run(style, Guide(ramp / 16, ramp / 16, 200.0), uniformity=0.0, style_weight=1e-6)
     x = np.arange(64)[None]
     assert np.abs(result.nnf[..., 0] - x)[:, 2:-2].mean() < 0.2
+
+
+@pytest.mark.parametrize("start", [np.zeros((12, 40, 2), np.int32), np.zeros((40, 40, 2), np.float32)])
+def test_a_start_that_does_not_fit_is_refused_before_it_is_followed(start):
+    image = texture(40, 40)
+    with pytest.raises(UserError, match=r"\(40, 40, 2\) of int32"):
+        run(image, Guide(image, image, 1.0), start=start)
