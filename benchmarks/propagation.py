@@ -44,7 +44,7 @@ def main() -> None:
     """Print the figures, and write them as JSON where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument(
-        "--parts", default="pair,sequences,poisson", help="of pair, sequences, clips, poisson, memory, cuda"
+        "--parts", default="pair,sequences,poisson,cuda", help="of pair, sequences, clips, poisson, memory, cuda"
     )
     parser.add_argument("--sizes", default="256x256,512x640,1024x1024", help="heights × widths of the pairs")
     parser.add_argument("--pictures", default="coffee", help="of scikit-image: coffee, astronaut, chelsea")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import pytest
 import torch
 
+from benchmarks import propagation, propagation_memory
 from benchmarks.propagation import gpu_frames_row, gpu_synthesis_row
 from benchmarks.propagation_memory import peak_bytes
 from rerender.propagate import PropagationSettings
@@ -25,6 +29,16 @@ def test_the_figures_of_a_gpu_are_made(gpu: StandIn, monkeypatch: pytest.MonkeyP
     assert frames["frame_wall_s"] == 2 * frames["frame_and_direction_wall_s"] > 0
     assert frames["flow_wall_s"] > 0
     assert (frames["gpu"], frames["peak_gpu_mib"]) == ("none", 1)
+
+
+def test_without_a_gpu_the_figures_are_said_to_be_missing(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(propagation, "usable", lambda: False)
+    monkeypatch.setattr(propagation_memory, "peak_bytes", lambda *_: 2**20)
+    monkeypatch.setattr(sys, "argv", ["propagation", "--parts", "cuda"])
+    propagation.main()
+    told = capsys.readouterr().out
+    assert "cuda not measured (no usable GPU)" in told
+    assert "wall_s" not in told
 
 
 def test_memory_is_added_up_without_a_gpu() -> None:
