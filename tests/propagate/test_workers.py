@@ -1,0 +1,101 @@
+"""Worker processes: what they are given, and how they end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from rerender.errors import Interrupted, UserError
+from rerender.propagate import IntervalJob, PropagationSettings, propagate_all
+from tests.propagate.clips import clip, restyle
+
+FAST = PropagationSettings(preset="fast", device="cpu")
+SECONDS = 20.0  # within which what has to happen soon happens on a busy machine
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """A flow estimator that notes its process in a file and is never done."""
+
+    path: str
+
+    def __call__(self, reference: np.ndarray, target: np.ndarray) -> np.ndarray:
+        with open(f"{self.path}.new", "w", encoding="utf-8") as file:
+            file.write(str(os.getpid()))
+        os.replace(f"{self.path}.new", self.path)
+        time.sleep(600)
+        raise AssertionError
+
+
+class Telling:
+    """A flow estimator that tells how Ctrl-C reaches the process that it works in."""
+
+    def __call__(self, reference: np.ndarray, target: np.ndarray) -> np.ndarray:
+        raise UserError(f"Ctrl-C is {'ignored' if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else 'heard'} here")
+
+
+def job() -> IntervalJob:
+    frames = clip("translation", 3, 48)[0]
+    return IntervalJob(frames, restyle(frames[0]), restyle(frames[2]))
+
+
+def wait_until_gone(pid: int) -> None:
+    try:
+        worker = psutil.Process(pid)
+        until = time.monotonic() + SECONDS
+        while worker.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    except psutil.NoSuchProcess:
+        pass
+
+
+def test_an_interrupt_ends_the_workers_at_once(tmp_path: Path) -> None:
+    noted = tmp_path / "pid"
+    started = time.monotonic()
+    with pytest.raises(Interrupted):
+        list(propagate_all([job()] * 3, FAST, workers=2, flow=Stuck(str(noted)), cancelled=noted.exists))
+    assert time.monotonic() - started < 60
+    for child in multiprocessing.active_children():
+        child.join(SECONDS)
+        assert not child.is_alive()
+    wait_until_gone(int(noted.read_text()))
+
+
+def test_workers_follow_the_flow_that_is_given_and_leave_ctrl_c_to_their_parent() -> None:
+    with pytest.raises(UserError, match="Ctrl-C is ignored here"):
+        list(propagate_all([job()], FAST, workers=2, flow=Telling()))
+    with pytest.raises(UserError, match="Ctrl-C is heard here"):
+        list(propagate_all([job()], FAST, workers=1, flow=Telling()))
+
+
+def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
+    noted = tmp_path / "pid"
+    script = (
+        "import sys\n"
+        "from tests.propagate.test_workers import FAST, Stuck, job\n"
+        "from rerender.propagate import propagate_all\n"
+        "list(propagate_all([job()], FAST, workers=2, flow=Stuck(sys.argv[1])))\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    parent = subprocess.Popen([sys.executable, "-c", script, str(noted)], cwd=root)
+    try:
+        until = time.monotonic() + 3 * SECONDS
+        while not noted.exists():
+            assert parent.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    finally:
+        parent.kill()
+        parent.wait()
+    wait_until_gone(int(noted.read_text()))
