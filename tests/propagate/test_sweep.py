@@ -171,3 +171,56 @@ def test_a_frame_that_is_trusted_all_over_is_not_synthesised(monkeypatch: pytest
     assert not backend.made
     assert np.array_equal(result.picture[INNER], ahead(texture(100))[INNER])
     assert result.error.max() == 0
+
+
+OWN, OBJECT = np.s_[10 : HEIGHT - 10, 24:28], np.s_[10 : HEIGHT - 10, 34:38]  # what is drawn on the first belongs to the second
+OTHER = np.array([-1, 4])
+
+
+def beside_an_object(key: Any, here: Any, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`shared_motion` that lets the first take the motion of the second."""
+    chosen, moved = motion.copy(), np.zeros(motion.shape[:2], bool)
+    chosen[OWN], moved[OWN] = motion[OBJECT], True
+    return chosen, moved
+
+
+def step_with_object(holes: np.ndarray | None = None) -> Step:
+    usual = step(holes)
+    usual.flow[:, 30:42] = OTHER
+    return usual
+
+
+def attached(monkeypatch: pytest.MonkeyPatch, second: Step) -> tuple[Noting, list[Swept]]:
+    """Three frames; in the second one something is drawn beside its object."""
+    ways = iter([None, beside_an_object, None])
+
+    def chosen(key: Any, here: Any, motion: np.ndarray) -> Any:
+        way = next(ways)
+        return way(key, here, motion) if way is not None else (motion, np.zeros(motion.shape[:2], bool))
+
+    monkeypatch.setattr(sweep_module, "shared_motion", chosen)
+    return made(step(), second, step(), outline_weight=2.5)
+
+
+def test_what_is_drawn_beside_an_object_moves_with_it_and_its_place_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, results = attached(monkeypatch, step_with_object())
+    y, x = np.mgrid[OWN]
+    there = y + OTHER[1], x + OTHER[0]
+    assert np.array_equal(backend.starts[1][OWN], backend.made[0].nnf[there])
+    temporal, position = (guide_of(backend.guides[1], getattr(SETTINGS, f"{n}_weight")) for n in ("temporal", "position"))
+    assert np.array_equal(temporal.target[OWN], results[0].picture[there])
+    to_key = (position.target - position.source) * (WIDTH - 1) / 255
+    assert np.allclose(to_key[OWN], MOVED + OTHER, atol=1e-3)
+    further = guide_of(backend.guides[2], SETTINGS.position_weight)  # goes on from what lies there
+    to_key = (further.target - further.source) * (WIDTH - 1) / 255
+    assert np.allclose(to_key[14:20, 21:24], 3 * MOVED, atol=1e-3)
+
+
+def test_what_a_hole_hides_is_not_taken_from_the_object_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    holes = np.zeros((HEIGHT, WIDTH), bool)
+    holes[OBJECT] = True
+    backend, results = attached(monkeypatch, step_with_object(holes))
+    temporal = guide_of(backend.guides[1], SETTINGS.temporal_weight)
+    assert np.array_equal(temporal.target[OWN], ahead(results[0].picture)[OWN])
+    assert np.array_equal(backend.starts[1][OWN], ahead(backend.made[0].nnf)[OWN])
+    assert results[1].seen[OWN].max() == 0  # it is as visible as the object
