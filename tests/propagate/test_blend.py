@@ -45,6 +45,15 @@ def test_what_follows_its_key_deserves_most_and_what_the_key_does_not_show_least
     assert followed == 1 > seen > unseen > wrong > 0
 
 
+def test_an_error_counts_for_all_that_lies_within_5_pixels():
+    error = np.zeros((24, 30), np.float32)
+    error[12, 15] = 10**6
+    blamed = credit(side(noise(1), error)) < 0.3  # of 0.4
+    ys, xs = np.nonzero(blamed)
+    assert (ys.min(), ys.max(), xs.min(), xs.max()) == (7, 17, 10, 20)
+    assert blamed[7:18, 10:21].all()
+
+
 def test_near_a_key_its_own_side_dominates():
     a, b = noise(1), noise(2)
     near_a = blend(side(a, 100), side(b, 100), 0.05, PLAIN).picture.astype(int)
@@ -146,3 +155,19 @@ def test_poisson_hides_the_seam_between_two_directions():
     hard = blend(first, second, 0.5, PropagationSettings(poisson=False, contrast=False)).picture.astype(int)
     soft = blend(first, second, 0.5, PropagationSettings(contrast=False)).picture.astype(int)
     assert np.abs(np.diff(soft[16, :, 1])).max() < np.abs(np.diff(hard[16, :, 1])).max()
+
+
+def test_gradients_count_for_more_in_brightness_than_in_colour():
+    """A seam in brightness spreads over more pixels than one in colour, which would bleed."""
+
+    def reach(first: tuple[int, int, int], second: tuple[int, int, int]) -> float:
+        left = np.broadcast_to(np.arange(64) < 32, (32, 64)).astype(np.float32)
+        a, b = (np.full((32, 64, 3), colour, np.uint8) for colour in (first, second))
+        made = blend(
+            side(a, 0, left), side(b, 0, 1 - left), 0.5, PropagationSettings(contrast=False, ghost_check=False)
+        )
+        lab = HOST.to_lab(made.picture)[16]
+        along = np.linalg.norm(lab - lab[0], axis=1)
+        return float(np.mean((along > 0.1 * along[-1]) & (along < 0.9 * along[-1])))
+
+    assert reach((100, 100, 100), (130, 130, 130)) > 2 * reach((120, 100, 100), (100, 108, 100))

@@ -134,10 +134,11 @@ def test_behind_a_cut_the_flow_to_the_key_is_where_the_matches_lie() -> None:
 
 @pytest.fixture
 def half_trusted(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """Trust: full on the left, 0.25 on a strip in the middle, none on the right."""
+    """Trust: full on the left, 0.25 on a strip in the middle, none on the right; nowhere in the third frame."""
     trust = np.ones((HEIGHT, WIDTH), np.float32)
     trust[:, 28:32], trust[:, 32:] = 0.25, 0
-    monkeypatch.setattr(sweep_module, "trust_in_flow", lambda *_, **__: trust)
+    each = iter([trust, trust, 0 * trust])
+    monkeypatch.setattr(sweep_module, "trust_in_flow", lambda *_, **__: next(each))
     return trust
 
 
@@ -153,12 +154,14 @@ def test_a_frame_is_its_key_as_far_as_that_is_trusted_and_the_rest_is_synthesise
 
 
 def test_matches_are_where_the_flow_leads_unless_they_were_searched(half_trusted: np.ndarray) -> None:
-    backend, results = made(step(), step(), follow=True)
+    backend, results = made(step(), step(), step(), follow=True)
     wanted, searched = backend.wanted[0], backend.made[0].nnf
     followed = pixel_grid(HEIGHT, WIDTH) + MOVED
     carried = ahead(np.where(wanted[..., None], searched, followed))
     expected = np.where((half_trusted < 1)[..., None], carried, followed + MOVED)
     assert np.array_equal(backend.starts[1][INNER], expected[INNER])
+    last = ahead(np.where(wanted[..., None], backend.made[1].nnf, expected))
+    assert np.array_equal(backend.starts[2][12:-12, 12:-12], last[12:-12, 12:-12])
     energy = detail_energy(texture(100))
     there = energy[searched[..., 1], searched[..., 0]]
     mixed = there + half_trusted * (ahead(energy) - there)
@@ -173,7 +176,10 @@ def test_a_frame_that_is_trusted_all_over_is_not_synthesised(monkeypatch: pytest
     assert result.error.max() == 0
 
 
-OWN, OBJECT = np.s_[10 : HEIGHT - 10, 24:28], np.s_[10 : HEIGHT - 10, 34:38]  # what is drawn on the first belongs to the second
+OWN, OBJECT = (
+    np.s_[10 : HEIGHT - 10, 24:28],
+    np.s_[10 : HEIGHT - 10, 34:38],
+)  # what is drawn on the first belongs to the second
 OTHER = np.array([-1, 4])
 
 
@@ -207,7 +213,9 @@ def test_what_is_drawn_beside_an_object_moves_with_it_and_its_place_does_not(mon
     y, x = np.mgrid[OWN]
     there = y + OTHER[1], x + OTHER[0]
     assert np.array_equal(backend.starts[1][OWN], backend.made[0].nnf[there])
-    temporal, position = (guide_of(backend.guides[1], getattr(SETTINGS, f"{n}_weight")) for n in ("temporal", "position"))
+    temporal, position = (
+        guide_of(backend.guides[1], getattr(SETTINGS, f"{n}_weight")) for n in ("temporal", "position")
+    )
     assert np.array_equal(temporal.target[OWN], results[0].picture[there])
     to_key = (position.target - position.source) * (WIDTH - 1) / 255
     assert np.allclose(to_key[OWN], MOVED + OTHER, atol=1e-3)
