@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rerender.arrays import HOST
+from rerender.propagate import blend as blend_module
 from rerender.propagate.blend import blend, carry_weight, credit, finish, share
 from rerender.propagate.detail import detail_energy, missing_detail
 from rerender.propagate.settings import PropagationSettings
@@ -104,6 +105,14 @@ def test_the_mix_gets_the_detail_back_that_averaging_took():
     assert mixed.std() < 0.8 * a.std()
     assert abs(restored.std() - a.std()) < 0.12 * a.std()
     assert np.allclose(restored.mean((0, 1)), mixed.mean((0, 1)), atol=1)
+
+
+def test_a_mix_is_to_have_the_detail_of_its_parts_by_their_shares(monkeypatch):
+    asked = []
+    monkeypatch.setattr(blend_module, "missing_detail", lambda lab, *given: asked.extend(given) or 0 * lab)
+    first, second = (replace(side(noise(1), 5, trust), detail=np.full((24, 30), 10 * trust)) for trust in (0.25, 1.0))
+    weight = blend(first, second, 0.3, replace(PLAIN, contrast=True)).weight
+    assert np.allclose(asked, [2.5 + weight * 7.5, 0.25 + weight * 0.75])
 
 
 def test_a_picture_gets_the_detail_back_that_its_key_has_and_no_more():

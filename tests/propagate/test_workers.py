@@ -30,9 +30,8 @@ class Stuck:
     path: str
 
     def __call__(self, reference: np.ndarray, target: np.ndarray) -> np.ndarray:
-        with open(f"{self.path}.new", "w", encoding="utf-8") as file:
-            file.write(str(os.getpid()))
-        os.replace(f"{self.path}.new", self.path)
+        Path(f"{self.path}.new").write_text(str(os.getpid()), encoding="utf-8")
+        Path(f"{self.path}.new").replace(self.path)
         time.sleep(600)
         raise AssertionError
 
