@@ -96,10 +96,11 @@ def test_the_latch_follows_the_flow_and_lets_go_at_holes():
     assert not carry_weight(weight, flow, holes).any()
 
 
-def test_the_mix_gets_the_detail_back_that_averaging_took():
+@pytest.mark.parametrize("poisson", [True, False])
+def test_the_mix_gets_the_detail_back_that_averaging_took(poisson):
     a, b = (np.random.default_rng(seed).integers(100, 156, (60, 60, 3), dtype=np.uint8) for seed in (1, 2))
     mixed, restored = (
-        blend(side(a, 5, trust=1.0), side(b, 5, trust=1.0), 0.5, PropagationSettings(contrast=on)).picture
+        blend(side(a, 5, 1.0), side(b, 5, 1.0), 0.5, PropagationSettings(contrast=on, poisson=poisson)).picture
         for on in (False, True)
     )
     assert mixed.std() < 0.8 * a.std()
