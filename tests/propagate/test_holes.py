@@ -43,3 +43,18 @@ def test_what_is_known_stays_and_what_is_filled_lies_between(seed, share):
         known = values[~holes]
         assert np.all(filled >= known.min(0) - 1e-4)
         assert np.all(filled <= known.max(0) + 1e-4)
+
+
+def test_a_pixel_is_the_mean_of_its_24_neighbours_by_likeness_and_distance():
+    rng = np.random.default_rng(0)
+    values, likeness = rng.uniform(0, 9, (9, 9, 2)).astype(np.float32), rng.normal(0, 0.7, (9, 9, 3)).astype(np.float32)
+    holes = np.zeros((9, 9), bool)
+    holes[4, 5] = True
+    total, weights = np.zeros(2), 0.0
+    for dy in range(-2, 3):
+        for dx in range(-2, 3):
+            if (dy, dx) != (0, 0):
+                difference = np.sum((likeness[4 + dy, 5 + dx].astype(float) - likeness[4, 5]) ** 2)
+                weight = 2**-difference / (dy**2 + dx**2)
+                total, weights = total + weight * values[4 + dy, 5 + dx], weights + weight
+    assert np.allclose(fill_holes(values, holes, likeness)[4, 5], total / weights, rtol=1e-4)
