@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import builtins
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,3 +82,22 @@ def test_without_numba_torch_takes_over_and_says_so_once(monkeypatch, caplog):
     assert synthesis.cpu_engine() is TorchLevel
     assert synthesis.cpu_engine() is TorchLevel
     assert [record.message.count("numba") > 0 for record in caplog.records] == [True]
+
+
+def test_a_whole_interval_is_made_without_numba():
+    script = (
+        "import sys\n"
+        "sys.modules['numba'] = None\n"
+        "import numpy as np\n"
+        "from rerender.motion.flow import flow_estimator\n"
+        "from rerender.propagate import PropagationSettings, propagate_interval\n"
+        "frames = list(np.random.default_rng(0).integers(0, 256, (3, 24, 24, 3), dtype=np.uint8))\n"
+        "settings = PropagationSettings(preset='fast', device='cpu')\n"
+        "made = propagate_interval(frames, frames[0], frames[2], settings, flow=flow_estimator('dis_guided'))\n"
+        "assert [offset for offset, _ in made] == [1]\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("numba is not installed") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,24 @@ def test_a_gpu_that_refuses_everything_is_worth_a_warning(
     assert isinstance(make_backend(settings("auto")), HostBackend)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "999" in caplog.text
+
+
+def test_a_gpu_that_refuses_the_kernels_and_has_no_compiler_leaves_the_work_to_the_cpu(
+    standin: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: Any
+) -> None:
+    backend_module._say_once.cache_clear()
+    standin.refuse_ptx = 222
+    for module in (driver_module, device_module):
+        monkeypatch.setattr(module, "open_library", lambda: standin.library)
+    monkeypatch.setattr(torch.version, "cuda", "97.3")
+    monkeypatch.setattr(torch, "__file__", str(tmp_path / "torch" / "__init__.py"))
+    for _ in range(2):
+        assert isinstance(make_backend(settings("auto")), HostBackend)
+    assert [record.getMessage() for record in caplog.records] == [
+        "CUDA: torch came without NVRTC; propagation runs on the CPU"
+    ]
+    with pytest.raises(UserError, match="without NVRTC"):
+        make_backend(settings("cuda"))
 
 
 @pytest.mark.parametrize("wish", ["auto", "cuda"])
