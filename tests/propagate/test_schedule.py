@@ -13,6 +13,7 @@ from rerender.propagate.problem import Effort, Guide, Level, Problem
 from rerender.propagate.synthesis import synthesize
 
 HEIGHT, WIDTH = 48, 44
+EFFORT = Effort(2, 3, radius=5)
 SHAPES = [(12, 11), (24, 22), (48, 44)]
 
 
@@ -59,7 +60,7 @@ class NotingLevel:
         return np.full((*self.shape, 3), 254.6, np.float32)
 
 
-def run(engine: Notes, effort: Effort = Effort(2, 3, radius=5), patch: int = 5, **options: Any) -> Notes:
+def run(engine: Notes, effort: Effort = EFFORT, patch: int = 5, **options: Any) -> Notes:
     picture = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     made = synthesize(picture, [Guide(picture, picture, 3.0)], effort=effort, patch=patch, engine=engine, **options)
     assert (made.picture == 255).all()
