@@ -168,9 +168,12 @@ def _geometry_for(keys: ExternalKeys, info: VideoInfo, settings: Settings) -> Ge
     box = plan_geometry(info.width, info.height, crop, 0).box
     width, height = box[2] - box[0], box[3] - box[1]
     if not _same_shape((keys.width, keys.height), (width, height)):
+        lying = _same_shape((keys.height, keys.width), (width, height))
         raise UserError(
             f"The key frames have {keys.width}x{keys.height} pixels, the video {width}x{height}: another shape.",
-            hint="Crop the video like the key frames with --set crop_left=… and so on.",
+            hint="Turn them by 90°: the video counts as it is shown, upright."
+            if lying
+            else "Crop the video like the key frames with --set crop_left=… and so on.",
         )
     return Geometry(box=box, width=keys.width, height=keys.height)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, Protocol, TypeVar
 
@@ -111,9 +112,10 @@ class HostBackend:
 
     def options(self, start: Array | None, wanted: Array | None) -> dict[str, Any]:
         """Arguments of a synthesis that follow from the settings."""
-        settings = self._settings
+        settings, usual = self._settings, EFFORTS[self._settings.preset]
+        rounds, passes = settings.rounds or usual.rounds, settings.passes or usual.passes
         return {
-            "effort": EFFORTS[settings.preset],
+            "effort": replace(usual, rounds=rounds, passes=passes),
             "start": start,
             "start_levels": _WARM_LEVELS,
             "target_mask": wanted,

@@ -24,6 +24,8 @@ class PropagationSettings:
 
     Attributes:
         preset: how much work a synthesis may cost: "fast", "default" or "quality".
+        rounds: of passes and a vote at each level of the pyramid; 0 takes the preset's.
+        passes: of the search in a round; 0 takes the preset's.
         color_weight, position_weight, edge_weight, outline_weight, temporal_weight: weights of the guides against
             the style's weight of 1; each is divided by its guide's channel count. 0 leaves a guide out; without the
             outlines' guide, outlines also move along the flow of what they lie on.
@@ -42,6 +44,8 @@ class PropagationSettings:
     """
 
     preset: PresetName = "default"
+    rounds: int = 0
+    passes: int = 0
     color_weight: float = 6.0
     position_weight: float = 2.0
     edge_weight: float = 0.5
@@ -64,6 +68,8 @@ class PropagationSettings:
         _require(self.preset in PRESETS, "preset", self.preset, f"one of {', '.join(PRESETS)}")
         _require(self.device in DEVICES, "device", self.device, f"one of {', '.join(DEVICES)}")
         _require(self.patch_size in PATCH_SIZES, "patch_size", self.patch_size, "3, 5 or 7")
+        for name in ("rounds", "passes"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 (the preset's) or more")
         _require(self.threads >= 0, "threads", self.threads, "0 (one a core) or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2^32 - 1")
         weights = "color_weight", "position_weight", "edge_weight", "outline_weight", "temporal_weight", "uniformity"

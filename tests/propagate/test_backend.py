@@ -29,6 +29,12 @@ def test_every_setting_of_a_synthesis_reaches_it(monkeypatch: pytest.MonkeyPatch
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("chosen", "expected"), [({"rounds": 3}, (3, 2)), ({"passes": 5}, (10, 5)), ({}, (10, 2))])
+def test_rounds_and_passes_can_be_chosen_instead_of_the_presets(chosen: Any, expected: tuple[int, int]) -> None:
+    effort = HostBackend(PropagationSettings(**chosen)).options(None, None)["effort"]
+    assert (effort.rounds, effort.passes, effort.radius) == (*expected, EFFORTS["default"].radius)
+
+
 def test_the_presets_are_what_is_documented() -> None:
     """docs/propagation.md: rounds × passes, radius, stop threshold; "quality" has the reference's counts."""
     facts = {name: (e.rounds, e.passes, e.radius, e.tolerance) for name, e in EFFORTS.items()}

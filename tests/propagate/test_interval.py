@@ -184,12 +184,13 @@ def test_it_stops_within_a_frame():
 
 
 @pytest.mark.parametrize(
-    "field", ["preset", "device", "patch_size", "threads", "color_weight", "edge_weight", "uniformity", "seed"]
+    "field",
+    ["preset", "device", "patch_size", "threads", "color_weight", "edge_weight", "uniformity", "seed", "passes"],
 )
 def test_settings_out_of_bounds_are_refused(field):
     wrong = {
         "preset": "best", "device": "tpu", "patch_size": 4, "threads": -1, "color_weight": -0.1, "seed": -1,
-        "edge_weight": float("inf"), "uniformity": float("nan"),
+        "edge_weight": float("inf"), "uniformity": float("nan"), "passes": -1,
     }  # fmt: skip
     with pytest.raises(UserError, match=field):
         PropagationSettings(**{field: wrong[field]})

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rerender.propagate import motions as motions_module
 from rerender.propagate.lookout import Lookout, one_ahead
 from rerender.propagate.motions import Motions
 from tests.propagate.clips import clip
@@ -68,6 +69,32 @@ def test_nothing_is_found_before_it_is_asked_for_without_threads() -> None:
     assert not flow.pairs
     motions.step(1, 0)
     assert sorted(flow.pairs) == [(0, 1), (1, 0), (1, 2), (2, 1)]
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_step_knows_the_flow_both_ways_and_that_to_the_frame_after_it(
+    monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    frames, exact = clip("rotation", 3, 48)
+    lookout = Lookout(threads)
+    motions = Motions(frames, exact, [], lookout)
+    moves = [(1, 2), (0, 1), (1, 0), (2, 1)]
+    given = list[Any]()
+    monkeypatch.setattr(motions_module.Step, "between", lambda *each: given.append(each))
+    motions.announce(moves)
+    for here, before in moves:
+        motions.step(here, before)
+        frame, other, motion, onward = next(
+            each for each in given if each[0] is frames[here] and each[1] is frames[before]
+        )
+        after, between = 2 * here - before, exact.clip.flow_between
+        assert frame is frames[here]
+        assert other is frames[before]
+        assert np.array_equal(motion.forward, between(here, before))
+        assert np.array_equal(motion.backward, between(before, here))
+        assert (onward is None) == (after not in range(3))
+        assert onward is None or np.array_equal(onward, between(here, after))
+    lookout.close()
 
 
 @pytest.mark.parametrize("threads", [0, 2])
