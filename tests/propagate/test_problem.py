@@ -107,3 +107,11 @@ def test_weights_that_are_no_weights_are_refused(name, wrong):
     second = replace(second, weight=wrong if not options else 1)
     with pytest.raises(UserError, match=f"{name} is {wrong}"):
         build_problem(picture(20, 20), [first, second], effort=EFFORT, **options)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 2.0, 3.0])
+def test_a_pixel_has_moved_when_a_channel_changed_by_the_whole_tolerance(tolerance):
+    style = picture(20, 20)
+    problem = build_problem(style, [Guide(style, style, 1.0)], effort=replace(EFFORT, tolerance=tolerance), patch=7)
+    exact = tolerance * problem.scale * np.sqrt(1 / 3)
+    assert problem.thresholds().tolist() == [np.ceil(exact)] * 3
