@@ -146,6 +146,33 @@ def test_only_what_moved_and_its_patches_stay_active():
     assert xs.max() <= 34
 
 
+def test_a_vote_after_a_few_matches_moved_equals_one_of_the_whole_picture():
+    _problem, state = make()
+    state.vote()
+    state.active[:] = 0
+    state.active[10, 30] = 1
+    state.nnf[10, 30] = (2, 2) if state.nnf[10, 30, 0] > 15 else (25, 20)
+    before = state.target.copy()
+    state.vote()
+    _problem, whole = make()
+    whole.nnf[:] = state.nnf
+    whole.vote()
+    assert np.array_equal(state.target, whole.target)
+    assert (state.target != before).any(2).sum() > 9
+
+
+def test_only_what_is_wanted_and_its_patches_become_active():
+    mask = np.zeros((22, 70), bool)
+    mask[9:12, 30:40] = True
+    _problem, state = make(target_mask=mask)
+    state.vote()  # everything has moved
+    expected = np.zeros((22, 70), np.uint8)
+    expected[7:14, 28:42] = 1
+    assert np.array_equal(state.active, expected)
+    state.activate_all()
+    assert np.array_equal(state.active, expected)
+
+
 def test_inactive_pixels_are_left_alone():
     _problem, state = make()
     state.active[:] = 0

@@ -115,3 +115,12 @@ def test_a_pixel_has_moved_when_a_channel_changed_by_the_whole_tolerance(toleran
     problem = build_problem(style, [Guide(style, style, 1.0)], effort=replace(EFFORT, tolerance=tolerance), patch=7)
     exact = tolerance * problem.scale * np.sqrt(1 / 3)
     assert problem.thresholds().tolist() == [np.ceil(exact)] * 3
+
+
+def test_guides_are_clipped_to_the_scale():
+    values = np.linspace(-300, 600, 20 * 24, dtype=np.float32).reshape(20, 24)
+    wide, clipped = (
+        build(picture(20, 24), Guide(each, each, 2.0)).levels[-1] for each in (values, values.clip(0, 255))
+    )
+    assert np.array_equal(wide.source, clipped.source)
+    assert np.array_equal(wide.target, clipped.target)

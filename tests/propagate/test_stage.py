@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def test_intervals_come_with_their_frames_keys_and_cuts(
     for job, expected in zip(jobs, numbers, strict=True):
         frames = [read_picture(tmp_path / "clip" / f"{number}.png") for number in expected]
         assert np.array_equal(np.array(job.frames), frames)
+    assert all(job.frames[-1] is after.frames[0] for job, after in pairwise(jobs))  # type: ignore[index]  # decoded once
     assert [tuple(job.cuts) for job in jobs] == [(), (CUT - 2,), ()]
     keys = [read_picture(tmp_path / "keys" / f"{key}.png") for key in KEYS]
     for job, expected in zip(jobs, [(None, keys[0]), keys, (keys[1], None)], strict=True):
