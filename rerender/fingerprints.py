@@ -12,7 +12,7 @@ from typing import Any
 
 from rerender.files import digest
 from rerender.planning import Interval, Plan
-from rerender.settings import Settings, flow_of_propagation, schema, values_up_to
+from rerender.settings import Settings, flow_of_propagation, frame_seed, schema, values_up_to
 
 METHOD_VERSION = 4
 """Part of each fingerprint: to be raised when the same settings give another picture than before."""
@@ -39,7 +39,8 @@ def key_fingerprints(
     prints: dict[int, str] = {}
     for shot in plan.shots:
         anchor = shot[0]
-        previous = digest([source, dict(model), first, anchor, revision(anchor)])
+        own = {**first, "seed": frame_seed(settings, anchor)}  # an anchor behind frame 0 depends on the seed mode too
+        previous = digest([source, dict(model), own, anchor, revision(anchor)])
         prints[anchor] = previous
         for frame in shot[1:]:
             previous = digest([prints[anchor], previous, later, frame])

@@ -144,6 +144,15 @@ def test_another_key_frame_reaches_only_those_behind_it() -> None:
     assert one[20] != two[20]
 
 
+def test_the_seed_mode_reaches_each_frame_whose_seed_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first key frame of a later shot is an anchor too, but not of frame 0."""
+    monkeypatch.setattr(planning, "_pass_over", lambda *_: ([10], []))
+    made = plan(20, scene_cuts=True)
+    assert made.shots == ((0, 9), (10, 19))
+    before, after = prints(made), prints(made, seed_mode="per_frame")
+    assert [key for key in made.keys if before[key] == after[key]] == [0]
+
+
 def test_a_redone_key_frame_changes_its_shot_only_if_it_is_the_anchor() -> None:
     made = plan(30)
     assert prints(made, {10: 1}) == prints(made)

@@ -30,6 +30,13 @@ def test_mean_is_scaled_and_fine_detail_stays():
     torch.testing.assert_close(scaled, (0.6 + fine)[None, None], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize(("periods", "factor"), [(1, 0.6), (2, 1.0)])
+def test_the_lowest_frequencies_alone_are_scaled(periods, factor):
+    """Radius 1 reaches from -1 to 0 periods a picture in each direction: of a wave of one period that is half."""
+    wave = torch.cos(2 * torch.pi * periods * torch.arange(16.0) / 16)[:, None].expand(16, 16)[None, None]
+    torch.testing.assert_close(scale_low_frequencies(wave, 0.2), factor * wave, atol=1e-5, rtol=0)
+
+
 def unet():
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -52,3 +59,23 @@ def test_on_the_real_unet(factors, changes):
     assert torch.allclose(plain, scaled, atol=1e-4) != changes
     assert torch.equal(plain, model(x, t))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_each_stage_of_the_decoder_gets_its_own_factors():
+    """Innermost stage (4 · channels): b1, s1; the next one (2 · channels): b2, s2; the outermost is left alone."""
+    model, given, changed = unet(), [], []
+    sampling = make_sampling("euler", torch.nn.Identity(), sampling_plan("euler", 2)[3], model)
+    for block in model.output_blocks:
+        block.register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    with free_u(sampling, FreeU(b1=1.1, b2=1.2, s1=0.3, s2=0.4)):
+        for block in model.output_blocks:
+            block.register_forward_pre_hook(lambda _, args: changed.append(args[0]))
+        model(noise(2, 4, 8, 8), torch.ones(2))
+    widths = [128, 128, 128, 64, 64, 32]  # of the backbone: what the block before has given
+    for h, found, width in zip(given, changed, widths, strict=True):
+        b, s = {128: (1.1, 0.3), 64: (1.2, 0.4), 32: (None, None)}[width]
+        expected = (
+            h if b is None else torch.cat([scale_backbone(h[:, :width], b), scale_low_frequencies(h[:, width:], s)], 1)
+        )
+        torch.testing.assert_close(found, expected)
+        assert torch.equal(found, h) == (b is None)
