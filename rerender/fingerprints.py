@@ -20,6 +20,9 @@ METHOD_VERSION = 4
 PROPAGATION_VERSION = 4
 """Part of the fingerprints of intervals alone: key frames are kept when only propagation gives another picture."""
 
+MASK_VERSION = 1
+"""As METHOD_VERSION, but part of the fingerprints of masked key frames behind an anchor alone."""
+
 
 _RECORDED = ("attention", "attention_start", "attention_end", "attention_layers", "period_unit")
 
@@ -36,6 +39,7 @@ def key_fingerprints(
     """
     source = [METHOD_VERSION, *_pixels(plan)]
     first, later = values_up_to(settings, "first"), values_up_to(settings, "keys")
+    masked = [MASK_VERSION] if plan.mask is not None else []
     prints: dict[int, str] = {}
     for shot in plan.shots:
         anchor = shot[0]
@@ -43,7 +47,7 @@ def key_fingerprints(
         previous = digest([source, dict(model), own, anchor, revision(anchor)])
         prints[anchor] = previous
         for frame in shot[1:]:
-            previous = digest([prints[anchor], previous, later, frame])
+            previous = digest([prints[anchor], previous, later, frame, *masked])
             prints[frame] = previous
     return prints
 

@@ -135,7 +135,8 @@ def test_each_constraint_looks_at_its_own_reference(clip, truth, monkeypatch):
 
     warped = warp(anchor.reference.picture, anchor.correspondence.flow)
     assert np.array_equal(matched.last["reference"], warped)
-    np.testing.assert_allclose(matched.last["weight"], (1 - anchor.correspondence.occlusion) * style)
+    assert np.array_equal(matched.last["weight"], 1 - anchor.correspondence.occlusion)
+    assert matched.last["style"] is style
 
 
 def test_the_anchor_lies_on_top_of_the_previous_key_frame_in_the_target(clip, truth):
@@ -159,7 +160,19 @@ def test_the_colour_statistics_count_the_inside_of_a_mask_alone(clip, truth, mon
     weight = np.maximum(previous.correspondence.latent_mask, anchor.correspondence.latent_mask)
     cells = np.zeros_like(weight)
     cells[1:5, 1:7] = 1  # a cell of which a part is inside counts
-    np.testing.assert_allclose(color.last["mask"], weight * cells)
+    assert np.array_equal(color.last["mask"], weight)
+    assert np.array_equal(color.last["style"], cells)
+
+
+def test_only_what_is_inside_the_mask_decides_about_a_new_anchor(clip, truth):
+    """The background is the source's: however much of it comes into sight, the anchor serves what is rendered."""
+    _, _, anchor = third_key(clip, truth)
+    hidden = anchor.correspondence.occlusion
+    for style, share in ((hidden == 0, 1.0), (hidden == 1, 0.0), (hidden < 0, 1.0)):
+        translator, *_ = third_key(clip, truth, reanchor_below=0.3)
+        key = translator.render_next(8, clip.frames[8], mask=style.astype(np.float32))
+        assert key.visible["anchor"] == pytest.approx(share, abs=1e-6)
+        assert key.is_anchor == (share < 0.3)
 
 
 def test_the_mask_holds_after_all_constraints_and_before_the_estimates_are_kept(clip, truth):

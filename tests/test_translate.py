@@ -281,6 +281,24 @@ def test_an_anchor_is_kept_whole_for_the_key_frame_after_it(clip, truth):
     assert all(same(render(other, clip, [4, 8, 10]), render(board, clip, [4, 8, 10])))
 
 
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_the_state_of_an_anchor_is_what_the_state_was_when_it_became_one(clip, truth, every):
+    """However many key frames have come since, and wherever in the shot it stands."""
+    translator = make(truth, reanchor_below=0.85, steps=4, attention_update_every=every)
+    keys, states = [], {}
+    for frame in range(12):
+        keys += render(translator, clip, [frame])
+        if keys[-1].is_anchor:
+            tensors, meta = translator.state()
+            states[frame] = {name: tensor.clone() for name, tensor in tensors.items()}, meta
+    last = max(states)
+    assert 0 < last < 11
+    tensors, meta = translator.anchor_state()
+    assert meta == states[last][1]
+    assert tensors.keys() == states[last][0].keys()
+    assert all(torch.equal(tensor, states[last][0][name]) for name, tensor in tensors.items())
+
+
 def test_new_shot_forgets_everything(clip, truth):
     translator = make(truth)
     render(translator, clip, [0, 4])
@@ -329,9 +347,9 @@ def test_colours_that_only_the_previous_key_frame_shows_count_as_it_shows_them(c
     given = []
 
     class Watched(ColorAdaIN):
-        def __init__(self, window, warped, mask):
+        def __init__(self, window, warped, mask, style):
             given.append((warped, mask))
-            super().__init__(window, warped, mask)
+            super().__init__(window, warped, mask, style)
 
     monkeypatch.setattr(rendering_module, "ColorAdaIN", Watched)
     translator = make(truth, **{**ALL_OFF, "color_adain": True})

@@ -17,7 +17,7 @@ from rerender.diffusion.window import Window
 from rerender.host import ModelCall, Sampling
 
 LEAST_SHARE = 0.05
-"""Visible share of the references below which their statistics say nothing; the colours are then left alone."""
+"""Share of the rendered cells that the references must show; below it the colours are left alone."""
 
 
 def weighted_statistics(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,19 +47,29 @@ class ColorAdaIN(Constraint):
     Args:
         warped: the references' estimates warped onto this frame, by number of the model call, (1, 4, h, w).
         mask: (h, w) where a reference is visible.
+        style: (h, w) in [0, 1], 1 where the picture is rendered; only that counts. None is everywhere.
     """
 
-    def __init__(self, window: Window, warped: Mapping[int, torch.Tensor], mask: torch.Tensor) -> None:
-        self.window, self.warped, self.mask = window, warped, mask
+    def __init__(
+        self,
+        window: Window,
+        warped: Mapping[int, torch.Tensor],
+        mask: torch.Tensor,
+        style: torch.Tensor | None = None,
+    ) -> None:
+        self.window, self.warped = window, warped
+        self.weight = mask if style is None else mask * style
+        self.rendered = float(mask.numel() if style is None else style.sum())
         self.steps: frozenset[int] = frozenset()
 
     def begin(self, sampling: Sampling) -> None:
         """Find the steps of the period; none if the references are hardly visible."""
-        visible = float(self.mask.mean()) >= LEAST_SHARE
+        seen = float(self.weight.sum())
+        visible = seen > 0 and seen >= LEAST_SHARE * self.rendered
         self.steps = self.window.steps(sampling) if visible else frozenset()
 
     def after(self, index: int, call: ModelCall, x0: torch.Tensor) -> torch.Tensor | None:
         """The adjustment, inside the period."""
         if call.step not in self.steps:
             return None
-        return adain(x0, self.warped[index].to(x0), self.mask.to(x0))
+        return adain(x0, self.warped[index].to(x0), self.weight.to(x0))

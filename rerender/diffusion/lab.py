@@ -6,18 +6,23 @@ import cv2
 import numpy as np
 
 LEAST_SHARE = 0.05
-"""Share of the picture that must be visible in the anchor; else nothing is changed."""
+"""Share of the rendered pixels that must be visible in the anchor; else nothing is changed."""
 
 
-def match_histograms(picture: np.ndarray, reference: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def match_histograms(
+    picture: np.ndarray, reference: np.ndarray, weight: np.ndarray, style: np.ndarray | None = None
+) -> np.ndarray:
     """Map each Lab channel of `picture` so that its distribution over the weighted pixels is the reference's.
 
     Args:
         picture: uint8 RGB (H, W, 3), changed as a whole.
         reference: uint8 RGB (H, W, 3), aligned with `picture`.
         weight: (H, W) in [0, 1], how far a pixel shows the same thing in both.
+        style: (H, W) in [0, 1], 1 where the picture is rendered; only that counts. None is everywhere.
     """
-    if weight.mean() < LEAST_SHARE:
+    rendered = weight.size if style is None else style.sum()
+    weight = weight if style is None else weight * style
+    if not weight.any() or weight.sum() < LEAST_SHARE * rendered:
         return picture
     lab, target = (_to_levels(each) for each in (picture, reference))
     mapped = [_match_channel(lab[..., c], target[..., c], weight) for c in range(3)]

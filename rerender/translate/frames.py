@@ -37,7 +37,8 @@ class KeyFrame:
         picture: uint8 RGB (H, W, 3).
         is_anchor: whether the frames after it refer to it as their anchor.
         references: frame numbers of "previous" and "anchor"; empty for the first of a shot.
-        visible: share of this frame that "anchor" and "previous" show, in [0, 1]; empty for the first of a shot.
+        visible: share of this frame, inside its mask, that "anchor" and "previous" show, in [0, 1]; empty for the
+            first of a shot.
         target: what pixel-aware fusion pulled to, uint8 RGB; None if it did not run.
         hidden: (H, W) in [0, 1], 1 where no reference shows the frame; None like `target`.
         model_calls: how many a rendering has, however many of them were saved.
@@ -81,6 +82,17 @@ class Link:
     def mask(self) -> torch.Tensor:
         """Latent visibility M, (h, w) in [0, 1]."""
         return torch.from_numpy(self.correspondence.latent_mask)
+
+    def visible_share(self, style: np.ndarray | None) -> float:
+        """Share of the rendered part of the frame that the reference shows, in [0, 1]; 1 where nothing is rendered.
+
+        style: float32 (H, W) in [0, 1], 1 where the picture is rendered; None is everywhere.
+        """
+        if style is None:
+            return self.correspondence.visible_share
+        rendered = float(style.sum(dtype=np.float64))
+        hidden = float((self.correspondence.occlusion * style).sum(dtype=np.float64))
+        return 1.0 - hidden / rendered if rendered > 0 else 1.0
 
     def warped_picture(self) -> np.ndarray:
         """The reference's rendering carried onto the current frame, float32 (H, W, 3) in [-1, 1]."""

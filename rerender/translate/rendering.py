@@ -104,8 +104,7 @@ class Rendering:
             return picture
         anchor = self.links[-1]
         reference = warp(anchor.reference.picture, anchor.correspondence.flow)
-        weight = 1.0 - anchor.correspondence.occlusion
-        return match_histograms(picture, reference, weight if self.mask is None else weight * self.mask)
+        return match_histograms(picture, reference, 1.0 - anchor.correspondence.occlusion, self.mask)
 
     def _with_detail(self, picture: np.ndarray) -> np.ndarray:
         """The finished picture with the detail of what the references show, if that is asked for."""
@@ -162,8 +161,8 @@ class Rendering:
         if self._fuses_pixels() and direct is not None:
             constraints.append(self._pixel_fusion(direct))
         if settings.color_adain:
-            weight = joint_cells(self.links) * (1.0 if self._style is None else self._style)
-            constraints.append(ColorAdaIN(self._window("color"), joint_estimates(self.links), weight))
+            mask, warped = joint_cells(self.links), joint_estimates(self.links)
+            constraints.append(ColorAdaIN(self._window("color"), warped, mask, self._style))
         return [*constraints, *last]
 
     @cached_property

@@ -159,7 +159,7 @@ class Translator:
         self.follow(index, picture)
         links = self._links(anchor, previous)
         seconds = time.perf_counter() - started
-        visible = {"previous": links[0].correspondence.visible_share, "anchor": links[-1].correspondence.visible_share}
+        visible = {"previous": links[0].visible_share(mask), "anchor": links[-1].visible_share(mask)}
         is_anchor = visible["anchor"] < self.settings.reanchor_below
         record = self._slot_to_record(is_anchor)
         rendering = self._rendering(index, picture, mask, seed_offset, links, record, is_anchor=is_anchor)

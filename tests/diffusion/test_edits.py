@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rerender.diffusion.edits import Constraint, Mixed, edits
+from rerender.diffusion.edits import Constraint, Estimates, Mixed, edits
 from rerender.errors import RerenderError
 from tests.diffusion.toys import SAMPLERS, ToyDenoiser, ToyUNet, make_sampling, sampling_plan
 
@@ -164,6 +164,30 @@ def test_mixing_before_a_call_moves_the_history_with_the_latent(name):
     mixed, _ = run_fixed(name, [MixShift()])
     for i, (before, after) in enumerate(zip(plain.y, mixed.y, strict=True)):
         torch.testing.assert_close(after - before, delta * (i >= 3), atol=3e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["dpmpp_2m", "dpmpp_3m_sde", "euler"])
+def test_estimates_are_kept_as_they_were_at_their_step(name):
+    """A later edit moves a multistep sampler's history, but no estimate that was kept."""
+    plain, edited = Estimates(), Estimates()
+    run_fixed(name, [plain])
+    run_fixed(name, [Shift(3, torch.ones(SHAPE)), edited])
+    for call in range(3):
+        torch.testing.assert_close(edited.x0[call], plain.x0[call], atol=1e-4, rtol=0)
+
+
+def test_mixings_before_a_call_follow_one_another():
+    """The second is told of the estimate and noise that the first has left."""
+    seen = []
+
+    class Mix(Constraint):
+        def before(self, index, call, y, x0, e):
+            seen.append((x0.clone(), e.clone()))
+            return Mixed(y + 1, torch.ones(SHAPE))
+
+    run_fixed("euler", [Mix(), Mix()], steps=2)
+    torch.testing.assert_close(seen[1][0], seen[0][0] + 1)
+    torch.testing.assert_close(seen[1][1], seen[0][1], atol=1e-3, rtol=0)
 
 
 def test_constraints_follow_one_another():

@@ -13,6 +13,7 @@ from rerender.diffusion.edits import edits
 from rerender.diffusion.pixel import PixelFusion, kept_noise, mask_edges, mix
 from rerender.diffusion.shape import ShapeFusion, fuse_shape
 from rerender.diffusion.window import Window
+from rerender.host import ModelCall
 from tests.diffusion.toys import ALPHAS, ToyDenoiser, ToyUNet, make_sampling, sampling_plan
 
 SHAPE = (1, 4, 4, 6)
@@ -264,3 +265,45 @@ def test_colours_are_left_alone_where_the_anchor_is_hardly_visible():
     mask[0, 0] = 1
     adjusted = sample("euler", [ColorAdaIN(WHOLE, {i: noise(i) for i in range(6)}, mask)])
     assert torch.equal(adjusted, sample("euler", []))
+
+
+def small_mask(cells: int) -> torch.Tensor:
+    mask = torch.zeros(4, 6)
+    mask.view(-1)[:cells] = 1
+    return mask
+
+
+@pytest.mark.parametrize(("cells", "style", "adjusts"), [
+    (1, None, False), (2, None, True), (1, small_mask(3), True), (1, small_mask(24), False), (0, small_mask(0), False),
+])  # fmt: skip
+def test_colours_are_adjusted_from_a_twentieth_of_what_is_rendered_on(cells, style, adjusts):
+    """A small mask that the references show as a whole is enough; nothing of nothing is not."""
+    warped = {i: noise(i) for i in range(6)}
+    adjusted = sample("euler", [ColorAdaIN(Window(0.8, 1), warped, small_mask(cells), style)])
+    assert torch.equal(adjusted, sample("euler", [])) != adjusts
+
+
+def test_the_colours_of_a_flat_estimate_become_the_references_mean():
+    flat, reference = torch.full(SHAPE, 0.3), noise(1)
+    found = adain(flat, reference, torch.ones(4, 6))
+    torch.testing.assert_close(found, reference.mean((2, 3), keepdim=True).expand(SHAPE), atol=1e-2, rtol=0)
+
+
+def test_the_change_of_the_estimate_is_what_the_history_must_be_moved_by():
+    """Of the estimate w parts are the target now; the rest of the mixing changes noise."""
+    mask, target, y, x0, sigma = torch.rand(4, 6), noise(1), noise(2), noise(3), 2.0
+    fusion = PixelFusion(WHOLE, lambda _: target, mask, strength=0.6, inner=0.9, smooth_edges=True, seed=0)
+    fusion.begin(make_sampling("euler", ToyDenoiser(ToyUNet()), sampling_plan("euler", 2)[3]))
+    mixed = fusion.before(1, ModelCall(step=1, first=True, sigma=sigma), y, x0, (y - x0) / sigma)
+    expected = 0.6 * mask * target + (1 - 0.6 * mask) * x0
+    torch.testing.assert_close(x0 + mixed.shift, expected)
+
+
+def test_smooth_edges_are_edges_of_the_mask():
+    sharp, smooth = pixel_on(half_mask(), smooth_edges=False), pixel_on(half_mask(), smooth_edges=True)
+    assert sharp.kept[0].tolist() == pytest.approx([0.9 * 0.75**0.5] * 3 + [1.0] * 3)
+    assert smooth.kept[0].tolist() == pytest.approx([0.9 * 0.75**0.5] * 2 + [0.5] + [1.0] * 3)
+
+
+def pixel_on(mask, **options):
+    return PixelFusion(WHOLE, lambda x0: x0, mask, strength=0.5, inner=0.9, seed=0, **options)

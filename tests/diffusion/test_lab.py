@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 
 from rerender.diffusion.lab import match_histograms
 
@@ -43,3 +44,11 @@ def test_a_colour_cast_is_undone_although_half_is_hidden():
 def test_nothing_visible_changes_nothing():
     image = picture(1)
     assert match_histograms(image, picture(2), np.zeros((48, 64))) is image
+
+
+@pytest.mark.parametrize(("visible", "inside", "matched"), [(2, 48, False), (3, 48, True), (2, 6, True), (9, 0, False)])
+def test_a_twentieth_of_what_is_rendered_must_be_visible(visible, inside, matched):
+    """Rows of the picture. A small mask that the reference shows as a whole is enough; nothing of nothing is not."""
+    image, weight, style = picture(1), np.zeros((48, 64)), np.zeros((48, 64))
+    weight[:visible], style[:inside] = 1, 1
+    assert (match_histograms(image, picture(2), weight, style) is not image) == matched
