@@ -476,6 +476,15 @@ def test_bound_of_the_bank_is_what_it_holds(clip, truth, monkeypatch, tokens, re
         assert bounds[0] in held
 
 
+def test_the_bound_counts_the_calls_of_attentions_period_alone(clip, truth):
+    translator = make(truth, steps=8, denoising_strength=1.0, attention_end=0.5)
+    render(translator, clip, [0, 3])
+    assert translator.feature_bytes == translator.bank_size
+    whole = make(truth, steps=8, denoising_strength=1.0)
+    render(whole, clip, [0])
+    assert whole.bank_size == 2 * translator.bank_size
+
+
 # Prompts and colours
 
 

@@ -151,6 +151,23 @@ def test_estimates_before_a_call_are_those_of_the_last_call(name):
         torch.testing.assert_close(x0, expected, atol=1e-3, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["euler", "dpmpp_2m", "ddim"])
+def test_a_mixing_is_told_of_the_estimate_as_it_was_edited(name):
+    """So that the noise estimate it is told of is still the model's."""
+    seen = {}
+
+    class Look(Constraint):
+        def before(self, index, call, y, x0, e):
+            seen[index] = x0, e
+
+    told = []
+    for delta in (0.0, 1.0):
+        run_fixed(name, [Shift(2, torch.full(SHAPE, delta)), Look()])
+        told.append(dict(seen))
+    torch.testing.assert_close(told[1][3][0], told[0][3][0] + 1, atol=1e-3, rtol=0)
+    torch.testing.assert_close(told[1][3][1], told[0][3][1], atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("name", ["dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m_sde", "euler", "ddim"])
 def test_mixing_before_a_call_moves_the_history_with_the_latent(name):
     """A mix that is a mere shift must act like an edit of the estimate: no step sees a jump between estimates."""

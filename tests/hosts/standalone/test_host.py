@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from rerender.diffusion.window import Window
 from rerender.errors import Interrupted, RerenderError, UserError
 from rerender.host import ModelCall, Sampling
 from rerender.hosts.standalone import StandaloneHost, load_host
 from rerender.hosts.standalone.ldm_import import load_ldm
-from rerender.hosts.standalone.samplers import SAMPLERS
+from rerender.hosts.standalone.noise import NoiseSource
+from rerender.hosts.standalone.samplers import SAMPLERS, Sampler
+from tests.diffusion.toys import make_sampling
 
 NAMES = [sampler.name for sampler in SAMPLERS]
 
@@ -77,6 +82,33 @@ def test_the_calls_that_were_announced_are_made(
     assert rendered.picture.shape == request.picture.shape
     assert rendered.picture.dtype == np.uint8
     assert rendered.latent.shape == (1, 4, 8, 8)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=NAMES)
+def test_every_number_of_steps_has_a_plan(host: StandaloneHost, request_of, sampler: Sampler) -> None:
+    """From 1 to 150: which calls will be made is known, and each period holds a step where any runs."""
+    noise = host._noise_source(0, torch.Size((1, 4, 1, 1)))
+    for steps, strength in itertools.product((1, 2, 3, 4, 7, 30, 60, 80, 99, 149, 150), (0.0, 0.75, 1.0)):
+        request = request_of(sampler=sampler.name, steps=steps, denoising_strength=strength)
+        plan = host._plan(request, sampler, sampler.schedule, noise)
+        firsts = [call for call in plan.calls if call.first]
+        t_enc = int(min(strength, 0.999) * steps)
+        assert len(firsts) == (max(t_enc - 1, 0) if sampler.name == "DDIM" else t_enc + 1)
+        assert [call.step for call in firsts] == list(range(len(firsts)))
+        assert all(a.sigma > b.sigma for a, b in pairwise(firsts))
+        sampling = make_sampling("euler", host.unet, plan.calls)
+        for unit, period in itertools.product(("steps", "noise"), ((0, 0.1), (0.5, 0.8), (0.8, 1.0))):
+            assert bool(Window(*period, unit).steps(sampling)) == bool(firsts)  # type: ignore[arg-type]
+
+
+def test_the_brownian_path_spans_the_whole_schedule(host: StandaloneHost, request_of, monkeypatch) -> None:
+    """As in the webui: the noise of a level is the same at any strength."""
+    spans: list[int] = []
+    original = NoiseSource.brownian
+    monkeypatch.setattr(NoiseSource, "brownian", lambda self, s: (spans.append(len(s)), original(self, s))[1])
+    for strength in (0.3, 1.0):
+        host.render(request_of(sampler="DPM++ SDE", steps=5, denoising_strength=strength))
+    assert spans == [6, 6]
 
 
 @pytest.mark.parametrize("sampler", NAMES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ UP_Q = "lora_unet_up_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
 TEXT_FC1 = "lora_te_text_model_encoder_layers_1_mlp_fc1"
 CONV = "lora_unet_down_blocks_0_resnets_0_conv1"
 WEIGHT_Q = "unet.output_blocks.2.1.transformer_blocks.0.attn1.to_q.weight"
+WEIGHT_FC1 = "text.text_model.encoder.layers.1.mlp.fc1.weight"
 
 BLOCK = "transformer_blocks.0."
 # Pairs that are written down in kohya's and diffusers' conversion tables for SD1.
@@ -135,10 +137,13 @@ def test_weights_are_added_and_removed_bit_by_bit(host: StandaloneHost, lora_dir
         changed = {name for name in before if not torch.equal(before[name], inside[name])}
     expected = before[weight] + 0.8 * (2.0 / 4) * pair["lora_up.weight"] @ pair["lora_down.weight"]
     torch.testing.assert_close(inside[weight], expected)
+    pair = _pair(*before[WEIGHT_FC1].shape, 4, seed=len(TEXT_FC1))
+    expected = before[WEIGHT_FC1] + 0.3 * (2.0 / 4) * pair["lora_up.weight"] @ pair["lora_down.weight"]
+    torch.testing.assert_close(inside[WEIGHT_FC1], expected)
     assert changed == {
         weight,
         "unet.input_blocks.1.0.in_layers.2.weight",
-        "text.text_model.encoder.layers.1.mlp.fc1.weight",
+        WEIGHT_FC1,
     }
     after = _state(host)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -187,6 +192,28 @@ def test_parts_of_open_clips_joint_projection() -> None:
         target = targets[f"lora_te_text_model_encoder_layers_1_self_attn_{letter}_proj"]
         assert torch.equal(target.part_of(joint), joint[8 * index : 8 * index + 8])
         assert target.shape == (8, 8)
+
+
+def test_a_lora_of_open_clips_keys_changes_their_rows_alone(tmp_path: Path) -> None:
+    model = SimpleNamespace(
+        unet=_no_layers(), text=OpenClipText(8, layers=2, heads=2, vocab_size=10, context_length=77)
+    )
+    joint = model.text.transformer.resblocks[1].attn.in_proj_weight
+    pair = _pair(8, 8, 4)
+    _save(tmp_path / "ink.safetensors", {"lora_te_text_model_encoder_layers_1_self_attn_k_proj": pair})
+    before = joint.detach().clone()
+    with LoraFolder(tmp_path).applied([LoraTag("ink", unet=0.0, text=0.5)], model):  # type: ignore[arg-type]
+        change = joint.detach() - before
+    expected = torch.zeros(24, 8)
+    expected[8:16] = 0.5 * (2.0 / 4) * pair["lora_up.weight"] @ pair["lora_down.weight"]
+    torch.testing.assert_close(change, expected)
+    assert torch.equal(joint, before)
+
+
+def _no_layers() -> torch.nn.Module:
+    unet = torch.nn.Module()
+    unet.num_res_blocks = 2  # type: ignore[assignment]
+    return unet
 
 
 def test_mistakes_are_named(host: StandaloneHost, lora_dir: Path) -> None:

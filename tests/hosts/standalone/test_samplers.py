@@ -210,6 +210,28 @@ def test_a_constant_estimate_is_where_every_sampler_ends(sampler: Sampler, steps
     torch.testing.assert_close(found, goal, atol=2e-3 if sampler.name == "LMS" else 1e-4, rtol=0)
 
 
+@pytest.mark.parametrize(("name", "solver"), [("DPM++ 2M SDE", "midpoint"), ("DPM++ 2M SDE Heun", "heun")])
+def test_dpmpp_2m_sde_against_the_papers_update(name: str, solver: str) -> None:
+    """Lu et al. 2022, SDE-DPM-Solver++(2M): the second-order term of either solver, with the noise left out."""
+    sigmas = sigma_schedule(BY_NAME[name], "Exponential", 5, _discrete()).double()
+    levels = sigmas[1:]  # as img2img enters
+    x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(3)).double() * levels[0]
+    start, previous = x.clone(), None
+    for i in range(len(levels) - 2):
+        x0 = _toy(x, levels[i][None])
+        h = float((levels[i] / levels[i + 1]).log())
+        phi = -math.expm1(-2 * h)  # the stochastic part doubles the exponent
+        x = levels[i + 1] / levels[i] * math.exp(-h) * x + phi * x0
+        if previous is not None:
+            slope = (x0 - previous[0]) / (previous[1] / h)
+            x = x + (0.5 * phi if solver == "midpoint" else phi / (-2 * h) + 1) * slope
+        previous = x0, h
+    x = _toy(x, levels[-2][None])
+    options = {**dict(BY_NAME[name].options), "noise_sampler": lambda *_: torch.zeros(SHAPE, dtype=torch.float64)}
+    found = BY_NAME[name].resolve()(_toy, start, levels, disable=True, **options)
+    torch.testing.assert_close(found, x, atol=1e-5, rtol=1e-5)
+
+
 def test_ddim_ends_at_the_lowest_timestep_of_the_webui() -> None:
     """With x0 known, DDIM moves along x0 and a fixed noise, so its end is known exactly: timestep 1, not 0."""
     goal, noise = torch.full(SHAPE, 0.5), torch.randn(SHAPE, generator=torch.Generator().manual_seed(5))
