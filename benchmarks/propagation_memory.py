@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from rerender.arrays.device import operations_on
-from rerender.propagate import PropagationSettings, interval, propagate_interval
+from rerender.propagate import PropagationSettings, backend, propagate_interval
 from rerender.propagate.backend import HostBackend
 from rerender.propagate.cuda.backend import CudaBackend
 from rerender.propagate.cuda.device import Device
@@ -69,7 +69,7 @@ def peak_bytes(height: int, width: int, gap: int, settings: PropagationSettings 
     with (
         memory,
         patch.object(type(xp), "fetch", lambda _, array: lambda: array),
-        patch.object(interval, "make_backend", lambda _: CudaBackend(device, HostBackend(settings))),
+        patch.object(backend, "make_backend", lambda _: CudaBackend(device, HostBackend(settings))),
     ):
         for _ in propagate_interval(frames, frames[0], frames[-1], settings, flow=lambda *_: still):
             pass

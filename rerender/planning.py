@@ -45,6 +45,11 @@ class Interval:
         return f"{self.frames[0]}-{self.frames[-1]}"
 
     @property
+    def is_one_way(self) -> bool:
+        """Whether it is propagated from one key frame."""
+        return not (self.first_key and self.last_key)
+
+    @property
     def inner(self) -> tuple[int, ...]:
         """The frames that are propagated."""
         return self.frames[self.first_key : len(self.frames) - self.last_key]

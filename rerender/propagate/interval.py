@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 
 from rerender.arrays import Array
-from rerender.errors import Interrupted, UserError
+from rerender.errors import Interrupted
 from rerender.motion.flow import DisFlow, FlowEstimator
-from rerender.propagate.backend import Backend, make_backend, on_gpu
+from rerender.propagate import backend as backends
+from rerender.propagate.backend import Backend, on_gpu
 from rerender.propagate.blend import Blend, blend, carry_weight, finish
+from rerender.propagate.job import Frames, IntervalJob, check_picture
 from rerender.propagate.lookout import MOST_THREADS, Lookout, one_ahead, usable_cores
 from rerender.propagate.motions import Motions
+from rerender.propagate.pieces import OneWay, Piece, Relay, landed, pieces_of
 from rerender.propagate.settings import PropagationSettings
 from rerender.propagate.steps import Step
 from rerender.propagate.sweep import Swept, sweep
-
-Frames = Sequence[np.ndarray] | Callable[[], Sequence[np.ndarray]]
-
-
-@dataclass(frozen=True)
-class IntervalJob:
-    """One interval for `propagate_all`; the arguments of `propagate_interval`."""
-
-    frames: Frames
-    first_key: np.ndarray | None
-    last_key: np.ndarray | None
-    cuts: Sequence[int] = ()
 
 
 def propagate_interval(
@@ -48,7 +37,7 @@ def propagate_interval(
     """Fill the frames between two key frames, or on one side of a single one.
 
     Args:
-        frames: the input frames k … k+n, both ends included, (H, W, 3) uint8 RGB; or what returns them.
+        frames: the input frames k … k+n, both ends included, (H, W, 3) uint8 RGB; or what reads or returns them.
         first_key: picture of the first frame, (H, W, 3) uint8 RGB; None: there is no key at this end.
         last_key: picture of the last frame, likewise.
         settings: defaults where left out.
@@ -59,7 +48,8 @@ def propagate_interval(
         cancelled: asked before each frame of work.
 
     Yields:
-        (offset, picture): offsets ascending, pictures (H, W, 3) uint8 RGB, of all frames but the keys'.
+        (offset, picture): pictures (H, W, 3) uint8 RGB of all frames but the keys', in order; where the only key is the
+        last frame, in reverse order. With one key the input is asked for in parts and no frame is kept (`Clip`).
 
     Raises:
         UserError: no key, or a key or frame of another size or kind.
@@ -80,17 +70,37 @@ def propagate_in_turn(
     """Fill intervals one after another in this process; with a GPU, threads look ahead into the next one.
 
     Yields:
-        (number of the job, offset, picture), ascending; see `propagate_interval`.
+        (number of the job, offset, picture), jobs ascending; see `propagate_interval`.
     """
     settings, flow = settings or PropagationSettings(), flow or DisFlow()
     with closing(Lookout(_lookouts(settings, flow))) as lookout:
-        # A generator: an interval is not read before it is its turn, or that of the one before it.
-        work = (_Interval(job, settings, flow, cancelled or _never, lookout) for job in jobs)
-        with closing(one_ahead(work) if lookout.threads else work) as intervals:
-            for number, interval in enumerate(intervals):
-                for offset, picture in interval.run():
+        # A generator: nothing is read before it is its turn, or that of what comes before it.
+        work = _in_parts(jobs, settings, flow, cancelled or _never, lookout)
+        with closing(one_ahead(work) if lookout.threads else work) as parts:
+            for number, part in parts:
+                for offset, picture in part.run():
                     yield number, offset, picture
-                del interval
+                del part
+
+
+def _in_parts(
+    jobs: Iterable[IntervalJob],
+    settings: PropagationSettings,
+    flow: FlowEstimator,
+    cancelled: Callable[[], bool],
+    lookout: Lookout,
+) -> Generator[tuple[int, _Interval | OneWay], None, None]:
+    """What is made in one go, with the number of its job: intervals between two keys, pieces of others."""
+    for number, job in enumerate(jobs):
+        if job.is_one_way:
+            relay = Relay()
+
+            def begin(piece: Piece, number: int = number, relay: Relay = relay) -> tuple[int, OneWay]:
+                return number, OneWay(piece, relay, settings, flow, cancelled, lookout)
+
+            yield from map(begin, pieces_of(job))  # which keeps no piece while it reads the next one
+        else:
+            yield number, _Interval(job, settings, flow, cancelled, lookout)
 
 
 def _lookouts(settings: PropagationSettings, flow: FlowEstimator) -> int:
@@ -101,7 +111,7 @@ def _lookouts(settings: PropagationSettings, flow: FlowEstimator) -> int:
 
 
 class _Interval:
-    """The flows of one interval, and the two sweeps over it."""
+    """The flows of an interval between two keys, and the sweeps from both."""
 
     def __init__(
         self,
@@ -111,9 +121,11 @@ class _Interval:
         cancelled: Callable[[], bool],
         lookout: Lookout | None = None,
     ) -> None:
-        self.clip = list(job.frames() if callable(job.frames) else job.frames)
+        assert job.first_key is not None
+        assert job.last_key is not None
+        self.clip = list(job.clip()[:])
         self.first, self.last = job.first_key, job.last_key
-        _check(self.clip, self.first, self.last)
+        self._check()
         self.settings, self.cancelled = settings, cancelled
         self.cuts = sorted({cut for cut in job.cuts if 0 < cut < len(self.clip)})  # others separate no two frames
         self.motions = Motions(self.clip, flow, self.cuts, lookout)
@@ -124,25 +136,22 @@ class _Interval:
     @cached_property
     def backend(self) -> Backend:
         """Where the work is done; chosen in the thread that does it."""
-        return make_backend(self.settings)
+        return backends.make_backend(self.settings)
 
     def run(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield (offset, picture), each while the next ones are being made already if that happens on a device."""
-        waiting: deque[tuple[int, Callable[[], np.ndarray]]] = deque()
-        try:
-            for offset, picture in self._pictures():
-                waiting.append((offset, self.backend.fetch(picture)))
-                while len(waiting) > self.backend.ahead:
-                    offset, landed = waiting.popleft()
-                    yield offset, landed()
-            yield from ((offset, landed()) for offset, landed in waiting)
-        finally:
-            self.backend.release()
+        """Yield (offset, picture), see `landed`."""
+        return landed(self._pictures(), self.backend)
+
+    def _check(self) -> None:
+        for number, frame in enumerate(self.clip):
+            check_picture(f"frame {number}", frame, self.clip[0])
+        check_picture("first key frame", self.first, self.clip[0])
+        check_picture("last key frame", self.last, self.clip[0])
 
     def _plan(self) -> None:
         """Decide from which keys each frame takes and in which order, and announce the motion for it."""
         count = len(self.clip) - 1
-        self.inner = range(0 if self.first is None else 1, count + 1 if self.last is None else count)
+        self.inner = range(1, count)
         self.sides = {offset: self._sides(offset) for offset in self.inner}
         self.onward, self.back = (self._order([o for o in self.inner if self.sides[o][side]], side) for side in (0, 1))
         orders = self.back, self.onward
@@ -167,16 +176,13 @@ class _Interval:
 
     def _both_sweeps(self) -> tuple[Iterator[Swept], dict[int, Swept]]:
         """The sweep from the first key, frame by frame, and all of that from the last one, by offset."""
-        behind: dict[int, Swept] = {}
-        if self.last is not None:
-            behind.update(zip(self.back[1:], self._sweep(self.last, self.back), strict=True))
-        return self._sweep(self.first, self.onward) if self.first is not None else iter(()), behind
+        behind = dict(zip(self.back[1:], self._sweep(self.last, self.back), strict=True))
+        return self._sweep(self.first, self.onward), behind
 
     def _sides(self, offset: int) -> tuple[bool, bool]:
         """From which keys a frame takes: from both, unless cuts lie between; then where the fewest do."""
-        has_first, has_last = self.first is not None, self.last is not None
-        if not (has_first and has_last) or not self.cuts:
-            return has_first, has_last
+        if not self.cuts:
+            return True, True
         to_first = sum(cut <= offset for cut in self.cuts)
         to_last = len(self.cuts) - to_first
         nearer_first = (to_first, offset) <= (to_last, len(self.clip) - 1 - offset)
@@ -195,7 +201,7 @@ class _Interval:
         for _ in order[1:]:
             if self.cancelled():
                 raise Interrupted()
-            yield next(results)
+            yield next(results).result
 
     def _frame(self, offset: int) -> Array:
         self.frames[offset] = self.backend.here(self.frames.get(offset, self.clip[offset]))
@@ -217,18 +223,3 @@ class _Interval:
 
 def _never() -> bool:
     return False
-
-
-def _check(clip: list[np.ndarray], first: np.ndarray | None, last: np.ndarray | None) -> None:
-    if first is None and last is None:
-        raise UserError("An interval without a key frame cannot be propagated.", hint="Give at least one key frame.")
-    if not clip:
-        raise UserError("An interval without frames cannot be propagated.")
-    named = [(f"frame {number}", frame) for number, frame in enumerate(clip)]
-    named += [(name, key) for name, key in (("first key frame", first), ("last key frame", last)) if key is not None]
-    for name, picture in named:
-        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
-            raise UserError(f"The {name} is no picture (H, W, 3) of uint8.", hint="Convert it to 8-bit RGB.")
-        if picture.shape != clip[0].shape:
-            sizes = " × ".join(map(str, picture.shape[1::-1])), " × ".join(map(str, clip[0].shape[1::-1]))
-            raise UserError(f"The {name} is {sizes[0]}, the video {sizes[1]}.", hint="Resize it to the video's size.")

@@ -7,26 +7,30 @@ import os
 import signal
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import wait as wait_for_exit
+from typing import Any
 
 import numpy as np
 import psutil
 
+from rerender.arrays import HOST, bring
 from rerender.errors import Interrupted
-from rerender.motion.flow import FlowEstimator
+from rerender.motion.flow import DisFlow, FlowEstimator
 from rerender.propagate.backend import on_gpu
-from rerender.propagate.interval import IntervalJob, propagate_in_turn
+from rerender.propagate.interval import propagate_in_turn
+from rerender.propagate.job import IntervalJob
 from rerender.propagate.lookout import usable_cores
 from rerender.propagate.memory import interval_memory
+from rerender.propagate.pieces import OneWay, Piece, Relay, pieces_of
 from rerender.propagate.settings import PropagationSettings
+from rerender.propagate.sweep import State
 
 _POLL_SECONDS = 0.2
-_USUAL = interval_memory(11, 1024, 1024, from_last=True)  # where the caller does not know
+_USUAL = interval_memory(11, 1024, 1024)  # where the caller does not know
 
 
 def propagate_all(
@@ -41,7 +45,8 @@ def propagate_all(
     """Fill all intervals.
 
     Jobs are taken from the iterable only when a worker is free, so at most one interval a worker, and one that
-    waits, is in memory; with a GPU, the one that is made and the next one.
+    waits, is in memory; with a GPU, the one that is made and the next one. Of a job with one key a piece stands for the
+    whole (`pieces.py`).
 
     Args:
         jobs: in the order of the results.
@@ -52,7 +57,8 @@ def propagate_all(
         cancelled: asked several times a second; it stays in this process.
 
     Yields:
-        (number of the job, offset, picture), ascending; see `propagate_interval`.
+        (number of the job, offset, picture); see `propagate_interval`. Jobs come in order. Only from several processes,
+        pieces of those with one key may come before and between what other jobs give.
 
     Raises:
         UserError, Interrupted: see `propagate_interval`.
@@ -70,8 +76,45 @@ def default_workers(memory: int = _USUAL) -> int:
     return max(1, min(usable_cores(), psutil.virtual_memory().available // memory))
 
 
-def _work(job: IntervalJob, settings: PropagationSettings, flow: FlowEstimator | None) -> list[tuple[int, np.ndarray]]:
-    return [(offset, picture) for _, offset, picture in propagate_in_turn([job], settings, flow=flow)]
+Made = tuple[list[tuple[int, np.ndarray]], State | None]
+
+
+def _whole(job: IntervalJob, settings: PropagationSettings, flow: FlowEstimator | None) -> Made:
+    return [(offset, picture) for _, offset, picture in propagate_in_turn([job], settings, flow=flow)], None
+
+
+def _piece(piece: Piece, state: State | None, settings: PropagationSettings, flow: FlowEstimator | None) -> Made:
+    relay = Relay(state)
+    pictures = list(OneWay(piece, relay, settings, flow or DisFlow(), lambda: False).run())
+    return pictures, bring(relay.state, HOST)  # a state on a GPU does not travel
+
+
+class _Running:
+    """A job that workers are busy with: as a whole, or where it has one key piece after piece.
+
+    Attributes:
+        future: what is being made; None when all is.
+    """
+
+    def __init__(self, number: int, job: IntervalJob, submit: Callable[..., Future[Made]]) -> None:
+        self.number, self.in_pieces, self._submit = number, job.is_one_way, submit
+        self._pieces = pieces_of(job) if job.is_one_way else iter(())
+        self.future: Future[Made] | None = None
+        if self.in_pieces:
+            self._begin(None)
+        else:
+            self.future = submit(_whole, job)
+
+    def take(self) -> list[tuple[int, np.ndarray]]:
+        """What is finished; the next piece is begun."""
+        assert self.future is not None
+        pictures, state = self.future.result()
+        self._begin(state)
+        return pictures
+
+    def _begin(self, state: State | None) -> None:
+        piece = next(self._pieces, None)
+        self.future = None if piece is None else self._submit(_piece, piece, state)
 
 
 def _in_processes(
@@ -83,19 +126,23 @@ def _in_processes(
 ) -> Iterator[tuple[int, int, np.ndarray]]:
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_belong_to_parent)
-    pending: deque[Future[list[tuple[int, np.ndarray]]]] = deque()
-    number = 0
+
+    def submit(work: Callable[..., Made], *arguments: Any) -> Future[Made]:
+        with _without_main(flow):
+            return pool.submit(work, *arguments, settings, flow)
+
+    waiting = (_Running(number, job, submit) for number, job in enumerate(jobs))
+    running: list[_Running] = []
     try:
         while True:
-            while len(pending) < workers and (job := next(jobs, None)) is not None:
-                with _without_main(flow):
-                    pending.append(pool.submit(_work, job, settings, flow))
-                del job
-            if not pending:
+            running = [each for each in running if each.future is not None]
+            while len(running) < workers and (following := next(waiting, None)) is not None:
+                running += [following] if following.future is not None else []
+            if not running:
                 return
-            for offset, picture in _await(pending.popleft(), cancelled):
-                yield number, offset, picture
-            number += 1
+            ready = _await(running, cancelled)
+            for offset, picture in ready.take():
+                yield ready.number, offset, picture
     finally:
         _stop(pool)
 
@@ -131,14 +178,16 @@ def _end_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def _await(
-    future: Future[list[tuple[int, np.ndarray]]], cancelled: Callable[[], bool] | None
-) -> list[tuple[int, np.ndarray]]:
-    while not future.done():
+def _await(running: list[_Running], cancelled: Callable[[], bool] | None) -> _Running:
+    """The first job, when it is made; or before that one that has made a piece, which nothing else waits for."""
+    wanted = [each for number, each in enumerate(running) if number == 0 or each.in_pieces]
+    while True:
+        for each in wanted:
+            if each.future is not None and each.future.done():
+                return each
         if cancelled is not None and cancelled():
             raise Interrupted()
-        wait([future], timeout=_POLL_SECONDS)
-    return future.result()
+        wait([each.future for each in wanted if each.future], timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:

@@ -71,8 +71,14 @@ class _Followed:
 
 
 @dataclass(frozen=True)
-class _State:
-    """The frame before: picture, matches, and of what lies at each pixel the flow to the key frame and visibility."""
+class State:
+    """How far a sweep has come: all that the next frame is made from, beside the key frame.
+
+    Attributes:
+        result: the frame that was made last.
+        field: (H, W, 2) int32, its matches.
+        surface: (H, W, 3) float32, of what lies at each pixel the flow to the key frame and visibility.
+    """
 
     result: Swept
     field: Array
@@ -93,35 +99,39 @@ def sweep(
     path: Iterable[tuple[Array, Step | None]],
     settings: PropagationSettings,
     backend: Backend,
-) -> Iterator[Swept]:
-    """Yield the frames of a path in the style of a key frame.
+    start: State | None = None,
+) -> Iterator[State]:
+    """Yield the frames of a path in the style of a key frame, each with what it takes to go on from there.
 
     Args:
         frame: (H, W, 3) uint8, the input of the key frame.
         picture: (H, W, 3) uint8, the key frame.
-        path: the frames after it, (H, W, 3) uint8, in the order of the sweep; and what leads to each from the one
-            before, None across a scene cut.
+        path: the frames after it, or after that of `start`, (H, W, 3) uint8, in the order of the sweep; and what leads
+            to each from the one before, None across a scene cut.
         settings: weights and effort.
         backend: where the work is done.
+        start: where to go on; None is at the key frame.
     """
     means = _Means(settings, backend)
-    key, state = backend.run(_at_key, frame, picture)
+    key, at_key = backend.run(_at_key, frame, picture)
+    state = start or at_key
+    del start, at_key
     for frame, step in path:
         key = backend.here(key)
         state = backend.run(_advance, key, state, frame, step, means)
-        yield state.result
+        yield state
 
 
-def _at_key(frame: Array, picture: Array) -> tuple[Key, _State]:
+def _at_key(frame: Array, picture: Array) -> tuple[Key, State]:
     xp, (height, width) = namespace(frame), frame.shape[:2]
     nothing = xp.zeros((height, width), xp.float32)
     field = xp.astype(xp.constant(pixel_grid, height, width), xp.int32)
     key = Key.of(frame, picture)
     start = Swept(picture, nothing, nothing + 1, nothing + 1, key.detail)
-    return key, _State(start, field, _surface(xp.zeros((height, width, 2), xp.float32), start.seen))
+    return key, State(start, field, _surface(xp.zeros((height, width, 2), xp.float32), start.seen))
 
 
-def _advance(key: Key, state: _State, frame: Array, step: Step | None, means: _Means) -> _State:
+def _advance(key: Key, state: State, frame: Array, step: Step | None, means: _Means) -> State:
     here = Input.of(frame)
     if step is None or not means.settings.temporal:
         return _start_anew(key, here, means)
@@ -131,7 +141,7 @@ def _advance(key: Key, state: _State, frame: Array, step: Step | None, means: _M
     return _go_on(key, carried, here, means)
 
 
-def _start_anew(key: Key, here: Input, means: _Means) -> _State:
+def _start_anew(key: Key, here: Input, means: _Means) -> State:
     """A frame that no flow connects with the key."""
     xp, shape = namespace(here.frame), here.frame.shape[:2]
     guides = frame_guides(means.settings, key.input, key.picture, here, None, None)
@@ -139,17 +149,17 @@ def _start_anew(key: Key, here: Input, means: _Means) -> _State:
     nothing = xp.zeros(shape, xp.float32)
     to_key = made.nnf - xp.constant(pixel_grid, *shape)
     detail = xp.sample(key.detail, made.nnf, "nearest")
-    return _State(Swept(made.picture, made.error, nothing, nothing, detail), made.nnf, _surface(to_key, nothing))
+    return State(Swept(made.picture, made.error, nothing, nothing, detail), made.nnf, _surface(to_key, nothing))
 
 
-def _go_on(key: Key, carried: _Carried, here: Input, means: _Means) -> _State:
+def _go_on(key: Key, carried: _Carried, here: Input, means: _Means) -> State:
     """Follow the key's picture where that can be trusted, and synthesise the rest."""
     xp = namespace(here.frame)
     followed = _follow(key, carried, here, means.settings)
     picture, error, field = _fill_in(key, carried, followed, here, means)
     detail = _detail(key, carried, followed.trust, field)
     result = Swept(xp.astype(xp.rint(picture), xp.uint8), error, followed.trust, carried.seen, detail)
-    return _State(result, field, carried.surface)
+    return State(result, field, carried.surface)
 
 
 def _detail(key: Key, carried: _Carried, trust: Array, field: Array) -> Array:
@@ -184,7 +194,7 @@ def _fill_in(
     return picture, made.error, xp.where(mask[..., None], made.nnf, followed.field)
 
 
-def _carry(state: _State, step: Step) -> _Carried:
+def _carry(state: State, step: Step) -> _Carried:
     xp, flow = namespace(step.flow), step.flow
     to_key = flow + xp.warp(xp.contiguous(state.surface[..., :2]), flow)
     picture = xp.warp(xp.astype(state.result.picture, xp.float32), flow)
@@ -196,7 +206,7 @@ def _carry(state: _State, step: Step) -> _Carried:
     return _Carried(to_key, picture, field, seen, _surface(to_key, seen))
 
 
-def _attach(key: Key, here: Input, carried: _Carried, state: _State, step: Step) -> _Carried:
+def _attach(key: Key, here: Input, carried: _Carried, state: State, step: Step) -> _Carried:
     """Carry along the motion of a neighbour what is drawn at a pixel and belongs to that neighbour."""
     xp = namespace(step.flow)
     holes = xp.astype(step.holes, xp.float32)[..., None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import psutil
@@ -16,6 +16,7 @@ from rerender.planning import Interval
 from rerender.propagate import IntervalJob, PropagationSettings, propagate_all
 from rerender.propagate.backend import on_gpu
 from rerender.propagate.memory import interval_memory
+from rerender.propagate.pieces import PIECE
 from rerender.settings import Settings, flow_of_propagation
 from rerender.stages.context import RunContext
 from rerender.video.read import FrameSource
@@ -67,14 +68,17 @@ def _write_frames(run: RunContext, source: FrameSource, todo: list[Interval], me
         cancelled=run.cancelled,
     )
     started = time.monotonic()
+    left = [len(interval.inner) for interval in todo]
     with run.masking() as masking:
         for number, offset, picture in pictures:
             interval = todo[number]
             frame = interval.frames[offset]
             write_png(run.project.frame_path(frame), masking.apply(frame, picture))
-            is_last = frame == interval.inner[-1]
-            meter.advance(measured=is_last)
-            if is_last:
+            left[number] -= 1
+            # Frames that workers made come together: all of an interval between two keys, or a piece of another one.
+            is_last_of_piece = interval.is_one_way and (len(interval.inner) - left[number]) % PIECE == 0
+            meter.advance(measured=not left[number] or is_last_of_piece)
+            if not left[number]:
                 _note_interval(run, interval, time.monotonic() - started)
                 started = time.monotonic()
 
@@ -82,7 +86,7 @@ def _write_frames(run: RunContext, source: FrameSource, todo: list[Interval], me
 def _memory(run: RunContext, todo: list[Interval]) -> int:
     """What the largest interval takes on the CPU, in bytes; says so if that is more than there is."""
     size = run.plan.geometry.height, run.plan.geometry.width
-    sizes = {i: interval_memory(len(i.frames), *size, from_last=i.last_key) for i in todo}
+    sizes = {i: interval_memory(len(i.frames), *size, one_way=i.is_one_way) for i in todo}
     largest = max(todo, key=sizes.__getitem__)
     free = psutil.virtual_memory().available
     if sizes[largest] > free and not on_gpu(propagation_settings(run.settings)):
@@ -100,17 +104,41 @@ def _note_interval(run: RunContext, interval: Interval, seconds: float) -> None:
 
 
 def _jobs(run: RunContext, source: FrameSource, intervals: list[Interval]) -> Iterator[IntervalJob]:
-    """Frames and key frames of each interval; a frame that two of them share is decoded once."""
+    """Frames and key frames of each interval; a frame that two of them share is decoded once.
+
+    Those of an interval with one key frame are read in parts, when they are asked for.
+    """
     position = run.plan.position
     kept: dict[int, np.ndarray] = {}
     for interval in intervals:
+        if interval.is_one_way:
+            parts = _Parts(source, [position[frame] for frame in interval.frames])
+            yield IntervalJob(parts, *_ends(run, interval), interval.cuts)
+            continue
         wanted = [frame for frame in interval.frames if frame not in kept]
         read = source.read([position[frame] for frame in wanted])
         kept.update({run.plan.frames[place]: picture for place, picture in read})
         frames = [kept[frame] for frame in interval.frames]
         kept = {interval.frames[-1]: frames[-1]}
-        first, last = (run.end_picture(key) for key in interval.keys)
-        yield IntervalJob(frames, first, last, cuts=interval.cuts)
+        yield IntervalJob(frames, *_ends(run, interval), interval.cuts)
+
+
+def _ends(run: RunContext, interval: Interval) -> tuple[np.ndarray | None, np.ndarray | None]:
+    first, last = interval.keys
+    return run.end_picture(first), run.end_picture(last)
+
+
+class _Parts:
+    """Frames of a clip that are read when a part of them is asked for, (H, W, 3) uint8 RGB, and not kept."""
+
+    def __init__(self, source: FrameSource, positions: Sequence[int]) -> None:
+        self._source, self._positions = source, positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, part: slice) -> list[np.ndarray]:
+        return [picture for _, picture in self._source.read(self._positions[part])]
 
 
 def _is_done(run: RunContext, interval: Interval) -> bool:

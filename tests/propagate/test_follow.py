@@ -8,7 +8,8 @@ import pytest
 from rerender.evaluate.looks import apply_look
 from rerender.propagate.follow import Key, sample_picture, trust_in_flow
 from rerender.propagate.guides import Input, pixel_grid
-from rerender.propagate.interval import IntervalJob, _Interval
+from rerender.propagate.job import IntervalJob
+from rerender.propagate.pieces import OneWay, Relay, pieces_of
 from rerender.propagate.settings import PropagationSettings
 from rerender.propagate.sweep import Swept
 from tests.propagate.clips import clip, mse, restyle
@@ -88,8 +89,8 @@ def swept(
     frames, flow = clip(kind, 5, 96)
     chosen = PropagationSettings(preset="fast", threads=1, **settings)  # type: ignore[arg-type]
     job = IntervalJob(frames, style(frames[0]), None)
-    work = _Interval(job, chosen, flow, lambda: False)
-    return frames, dict(enumerate(work._sweep(style(frames[0]), [0, 1, 2, 3, 4]), 1))
+    (piece,) = pieces_of(job)
+    return frames, dict(OneWay(piece, Relay(), chosen, flow, lambda: False).sweep())
 
 
 @pytest.mark.parametrize("kind", ["translation", "zoom"])

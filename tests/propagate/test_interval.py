@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.propagation_sequences import measure_sequence
 from rerender.errors import Interrupted, UserError
-from rerender.propagate import IntervalJob, PropagationSettings, propagate_all, propagate_interval
+from rerender.propagate import IntervalJob, PropagationSettings, backend, pieces, propagate_all, propagate_interval
 from tests.propagate.clips import clip, mse, restyle
 
 FAST = PropagationSettings(preset="fast", threads=1)
@@ -26,7 +26,7 @@ FAST = PropagationSettings(preset="fast", threads=1)
         (3, True, True, [1]),
         (5, True, True, [1, 2, 3]),
         (3, True, False, [1, 2]),
-        (3, False, True, [0, 1]),
+        (3, False, True, [1, 0]),
         (1, True, False, []),
         (1, False, True, []),
     ],
@@ -116,7 +116,7 @@ def test_shots_without_a_key_and_several_cuts_still_give_every_frame():
         4,
     ]
     assert [o for o, _ in propagate_interval(frames, key, None, FAST, flow=flow, cuts=(1,))] == [1, 2, 3, 4, 5]
-    assert [o for o, _ in propagate_interval(frames, None, key, FAST, flow=flow, cuts=(5,))] == [0, 1, 2, 3, 4]
+    assert [o for o, _ in propagate_interval(frames, None, key, FAST, flow=flow, cuts=(5,))] == [4, 3, 2, 1, 0]
 
 
 def test_a_loader_stands_for_the_frames():
@@ -209,6 +209,46 @@ def test_worker_processes_give_the_same_bytes_in_the_same_order():
     assert [(job, offset) for job, offset, _ in here] == [(0, 1), (0, 2), (1, 1), (2, 1)]
     assert [(job, offset) for job, offset, _ in there] == [(job, offset) for job, offset, _ in here]
     assert all(np.array_equal(a[2], b[2]) for a, b in zip(here, there, strict=True))
+
+
+@pytest.mark.parametrize("key", [0, 6])
+@pytest.mark.parametrize("cuts", [(), (2, 4)])
+def test_pieces_give_the_bytes_of_one_sweep(monkeypatch, key, cuts):
+    frames = clip("fast", 7, 48)[0]
+    ends = [restyle(frames[at]) if at == key else None for at in (0, 6)]
+    made = []
+    for length in (100, 3, 1):
+        monkeypatch.setattr(pieces, "PIECE", length)
+        made.append(list(propagate_interval(frames, *ends, FAST, cuts=cuts)))
+    order = [offset for offset in range(7) if offset != key]
+    assert [[offset for offset, _ in each] for each in made] == [order[:: 1 if key == 0 else -1]] * 3
+    assert all(np.array_equal([p for _, p in made[0]], [p for _, p in each]) for each in made[1:])
+
+
+def test_workers_that_make_pieces_give_the_same_bytes(monkeypatch):
+    monkeypatch.setattr(pieces, "PIECE", 2)
+    frames, _ = clip("fast", 8, 48)
+    keys = [restyle(frames[i]) for i in (3, 5)]
+    jobs = [
+        IntervalJob(frames[:4], None, keys[0]),
+        IntervalJob(frames[3:6], *keys),
+        IntervalJob(frames[5:6], keys[1], None),
+        IntervalJob(frames[5:], keys[1], None),
+    ]
+    here = list(propagate_all(jobs, FAST, workers=1))
+    there = list(propagate_all(iter(jobs), PropagationSettings(preset="fast"), workers=2))
+    assert [each[:2] for each in here] == [(0, 2), (0, 1), (0, 0), (1, 1), (3, 1), (3, 2)]
+    there.sort(key=lambda each: each[0])  # of one job they come in order
+    assert [each[:2] for each in there] == [each[:2] for each in here]
+    assert all(np.array_equal(a[2], b[2]) for a, b in zip(here, there, strict=True))
+
+
+def test_one_backend_makes_all_pieces(monkeypatch):
+    monkeypatch.setattr(pieces, "PIECE", 1)
+    frames, made = clip("translation", 4, 48)[0], []
+    monkeypatch.setattr(backend, "make_backend", lambda settings: made.append(1) or backend.HostBackend(settings))
+    assert len(list(propagate_interval(frames, frames[0], None, FAST))) == 3
+    assert made == [1]  # one that has turned from a full GPU to the host stays there
 
 
 def test_workers_do_not_run_the_main_script_again(tmp_path):

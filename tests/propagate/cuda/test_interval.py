@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rerender.arrays import HOST, Operations, bring
 from rerender.arrays.device import operations_on
 from rerender.errors import Interrupted, UserError
-from rerender.propagate import IntervalJob, PropagationSettings, interval, propagate_all, propagate_interval
+from rerender.propagate import IntervalJob, PropagationSettings, backend, interval, propagate_all, propagate_interval
 from rerender.propagate.backend import HostBackend
 from rerender.propagate.cuda import device as device_module
 from rerender.propagate.cuda import engine
@@ -76,7 +76,7 @@ def on_host(gpu: StandIn, device: Device, monkeypatch: pytest.MonkeyPatch) -> Ca
     def run(**chosen: Any) -> list[np.ndarray]:
         with monkeypatch.context() as patch:
             patch.setattr(SameEngine, "device", device, raising=False)
-            patch.setattr(interval, "make_backend", SameEngine)
+            patch.setattr(backend, "make_backend", SameEngine)
             patch.setattr(type(HOST), "to_lab", exact_lab)
             return pictures("cpu", **chosen)
 
@@ -107,7 +107,7 @@ def test_the_pictures_are_the_hosts(on_host: Callable[..., list[np.ndarray]], na
 def test_opencvs_own_lab_moves_them_by_a_level(gpu: StandIn, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     made = pictures("cuda")
     monkeypatch.setattr(SameEngine, "device", device, raising=False)
-    monkeypatch.setattr(interval, "make_backend", SameEngine)
+    monkeypatch.setattr(backend, "make_backend", SameEngine)
     away = np.abs(np.array(made).astype(int) - np.array(pictures("cpu")))
     assert (away <= 1).mean() >= 0.999
     assert away.mean() < 0.25

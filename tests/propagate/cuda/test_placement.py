@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from rerender.arrays.device import operations_on
-from rerender.propagate import PropagationSettings, interval, propagate_interval
+from rerender.propagate import PropagationSettings, backend, propagate_interval
 from rerender.propagate.backend import HostBackend
 from rerender.propagate.cuda.backend import CudaBackend
 from rerender.propagate.cuda.device import _POINTERS, SIGNATURES, Device
@@ -42,7 +42,7 @@ class Nowhere(Device):
 def _nowhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(type(operations_on(HOME)), "fetch", lambda _, array: lambda: array)
     device = Nowhere(0, HOME, None, {})  # type: ignore[arg-type]
-    monkeypatch.setattr(interval, "make_backend", lambda settings: CudaBackend(device, HostBackend(settings)))
+    monkeypatch.setattr(backend, "make_backend", lambda settings: CudaBackend(device, HostBackend(settings)))
     yield
     operations_on(HOME).release()
 

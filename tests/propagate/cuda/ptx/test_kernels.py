@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from rerender.propagate import PropagationSettings, interval, propagate_interval, synthesis
+from rerender.propagate import PropagationSettings, backend, propagate_interval, synthesis
 from rerender.propagate.backend import HostBackend
 from rerender.propagate.cuda import engine
 from rerender.propagate.cuda.backend import CudaBackend
@@ -178,7 +178,7 @@ def test_an_interval_equals_that_of_the_source(
     settings = PropagationSettings(preset="fast", device="cuda", threads=1)
     before = interpreted.library.launches
     for each in (interpreted, device):
-        monkeypatch.setattr(interval, "make_backend", lambda _, each=each: CudaBackend(each, HostBackend(settings)))
+        monkeypatch.setattr(backend, "make_backend", lambda _, each=each: CudaBackend(each, HostBackend(settings)))
         results = propagate_interval(frames, restyle(frames[0]), restyle(frames[2]), settings, flow=flow)
         made.append([picture for _, picture in results])
     assert interpreted.library.launches - before > 50
