@@ -14,7 +14,8 @@ from rerender.settings import make_settings
 from rerender.ui import texts
 from rerender.ui.clip_view import ClipView
 from rerender.ui.compare import empty_html, sheet_html, still_html, wipe_html
-from rerender.ui.infotext import infotext
+from rerender.ui.infotext import Style, infotext
+from rerender.ui.job import Job
 from rerender.ui.newest import Newest
 from rerender.ui.places import Missing
 from rerender.ui.status import error_html
@@ -71,11 +72,16 @@ class FrameView:
             return error_html(error.message, error.hint)
 
     def _parameters(self, job_id: str, frame: int) -> str:
+        jobs = self.around.jobs()
         try:
-            settings = make_settings(self.around.jobs().get(job_id).settings)
-            return infotext(settings, frame, self.around.jobs().seed(job_id, frame))
+            job = jobs.get(job_id)
+            return infotext(make_settings(job.settings), frame, jobs.seed(job_id, frame), self._style(job))
         except RerenderError:
             return ""
+
+    def _style(self, job: Job) -> Style | None:
+        apply, names = self.around.apply_styles, job.options.get("styles")
+        return None if apply is None or not names else lambda prompt, negative: apply(prompt, negative, names)
 
     def _is_of_the_clip(self, job_id: str, file: Any, path: str) -> bool:
         """Whether the job that is shown is of the clip that is chosen: another one may be chosen meanwhile."""

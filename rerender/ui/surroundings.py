@@ -20,6 +20,7 @@ class Surroundings:
         options: for the host, with each job.
         paths_allowed: whether videos may be named by path.
         styles: names of the host's prompt styles, asked for when the page is built; None: it has none.
+        apply_styles: what the host makes of a prompt and a negative prompt with styles of these names.
         count_tokens: the host's counters of a prompt's and a negative prompt's tokens: HTML for text, steps, styles.
         send: makes a button send an image component's picture and a text component's generation parameters to img2img;
             None: there is no img2img.
@@ -33,6 +34,7 @@ class Surroundings:
     options: dict[str, Any] = field(default_factory=dict)
     paths_allowed: bool = True
     styles: Callable[[], Sequence[str]] | None = None
+    apply_styles: Callable[[str, str, Sequence[str]], tuple[str, str]] | None = None
     count_tokens: tuple[Callable[..., str], Callable[..., str]] | None = None
     send: Callable[[Any, Any, Any], None] | None = None
     presets: Path | None = None

@@ -290,6 +290,24 @@ def test_generation_parameters_are_those_of_the_frame() -> None:
     assert "CFG scale: 6.5, Seed: 11, Denoising strength: 0.75" in infotext(settings, 4)
 
 
+def test_chosen_styles_are_sent_in_the_prompts(tmp_path: Path, clip: Path) -> None:  # noqa: F811
+    def apply(prompt: str, negative: str, names: Any) -> tuple[str, str]:
+        return ", ".join([prompt, *names]), ", ".join([negative, *(f"not {name}" for name in names)])
+
+    jobs = jobs_with(tmp_path / "jobs", PaintingHost())
+    run, _, frames = views(around(jobs, tmp_path, styles=lambda: ["soft", "dark"], apply_styles=apply))
+    for styles, prompts in (
+        (["soft", "dark"], "a meadow, soft, dark\nNegative prompt: photo, not soft, not dark\nSteps: "),
+        ([], "a meadow\nNegative prompt: photo\nSteps: "),
+    ):
+        asked = inputs_of(prompt="a meadow", negative_prompt="photo")
+        asked[4] = styles
+        job_id = [as_shown(each) for each in run.starter("first")(PAGE, *asked)][-1]["job_id"]
+        parameters = frames.select(PAGE, -1, 0, None, "clip", job_id, *values_of())[2]
+        assert parameters.startswith(prompts)
+    jobs.close()
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(None, "<span></span>"), (9.4, "9 s left"), (61, "1 min 01 s left"), (5025, "1 h 23 min left")],

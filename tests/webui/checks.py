@@ -298,3 +298,23 @@ def unusual_prompts() -> dict[str, Any]:
         "skip_early_cond": translate({"skip_early_cond": 0.3}),
     }
     return {name: list(pictures.shape) for name, pictures in results.items()}
+
+
+def sent_styles(names: list[str]) -> dict[str, Any]:
+    """What img2img takes up of a key frame that was rendered with styles."""
+    from modules.infotext_utils import parse_generation_parameters
+    from modules.styles import PromptStyle
+
+    from rerender.hosts.webui.extension import apply_styles
+    from rerender.ui.infotext import infotext
+
+    known = {"soft": PromptStyle("soft", "soft light", "glare"), "old": PromptStyle("old", "an old {prompt}", "")}
+    kept = dict(shared.prompt_styles.styles)
+    shared.prompt_styles.styles.update(known)
+    try:
+        text = infotext(make_settings(BASE), 0, style=lambda *prompts: apply_styles(*prompts, names))
+        found = parse_generation_parameters(text)
+    finally:
+        shared.prompt_styles.styles.clear()
+        shared.prompt_styles.styles.update(kept)
+    return {"text": text, **{name: found.get(name) for name in ("Prompt", "Negative prompt", "Styles array")}}

@@ -41,6 +41,14 @@ def test_calls_of_every_sampler_are_announced(inside: Any) -> None:
         assert found["on_step"] == [[done, total] for done in range(1, total + 1)], sampler
 
 
+@pytest.mark.parametrize("names", [["soft"], ["old", "soft"], []])
+def test_styles_of_a_key_frame_arrive_in_img2img(inside: Any, names: list[str]) -> None:
+    found = inside("sent_styles", names=names)
+    assert ("soft light" in found["text"], "an old " in found["text"]) == ("soft" in names, "old" in names)
+    assert (found["Prompt"], found["Negative prompt"]) == ("an oil painting of a face", "photo")
+    assert sorted(found["Styles array"] or []) == sorted(names)
+
+
 def test_sampler_without_fixed_steps_is_refused_by_name(inside: Any) -> None:
     assert "'DPM adaptive' has no fixed number of steps" in inside("refuses", sampler="DPM adaptive")
     assert "no sampler named 'Eulr'" in inside("refuses", sampler="Eulr")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +144,18 @@ def surroundings() -> Surroundings:
         schedulers=[scheduler.label for scheduler in sd_schedulers.schedulers],
         paths_allowed=not shared.cmd_opts.hide_ui_dir_config,
         styles=lambda: list(shared.prompt_styles.styles),
+        apply_styles=apply_styles,
         count_tokens=(ui.update_token_counter, ui.update_negative_prompt_token_counter),
         send=_send_to_img2img,
+    )
+
+
+def apply_styles(prompt: str, negative_prompt: str, names: Sequence[str]) -> tuple[str, str]:
+    """Both prompts as the webui renders them with styles; its infotext has them like that, too."""
+    styles = shared.prompt_styles
+    return (
+        styles.apply_styles_to_prompt(prompt, names),
+        styles.apply_negative_styles_to_prompt(negative_prompt, names),
     )
 
 
