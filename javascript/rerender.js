@@ -235,6 +235,8 @@
         if (interrupt && interrupt.style.display !== display) interrupt.style.display = display;
     };
 
+    document.addEventListener("keydown", tellKeys, true);  // before the webui looks: the card may be newer than our look
+
     // A run takes long: the window's title tells how far it is, and a notification that it is over, to whoever turned to
     // something else meanwhile. Both only as the webui does it for its own runs.
     const asked = (name) => (typeof opts === "undefined" ? true : opts[name]);

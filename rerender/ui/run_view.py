@@ -142,7 +142,7 @@ class RunView:
             shown = dict.fromkeys(SHOWN, gr.update()) | {"status": error_html(error.message, error.hint)}
             yield list(shown.values())
             return
-        yield from self._watch(newest, job.id)
+        yield from self._watch(newest, job.id, begun=True)
 
     def _start(self, stage: str, inputs: Sequence[Any], redo: tuple[int, ...]) -> Job:
         file, path, job_id, format_, styles, *values = inputs
@@ -184,11 +184,12 @@ class RunView:
         keys = ["uniform", ""] if key_mode == "listed" else [gr.update(), gr.update()]
         return ["", project, hint_html(texts.ADVICE), [], empty_html(), None, gr.update(), *keys]
 
-    def _watch(self, newest: Newest, job_id: str) -> Iterator[list[Any]]:
+    def _watch(self, newest: Newest, job_id: str, *, begun: bool = False) -> Iterator[list[Any]]:
+        """Show a job until it ends. begun: it was started just now, and may have ended before it is looked at."""
         outdated = newest.claim("watch")
         last: Job | None = None
         while not outdated() and (job := self._known(job_id)) is not None:
-            yield self._changes(job, last)
+            yield self._changes(job, last, begun)
             last = job
             if not job.active:
                 break
@@ -199,7 +200,7 @@ class RunView:
         if outdated():
             yield [gr.update()] * len(SHOWN)  # see `Newest`
 
-    def _changes(self, job: Job, last: Job | None) -> list[Any]:
+    def _changes(self, job: Job, last: Job | None, begun: bool) -> list[Any]:
         jobs = self.around.jobs()
         shown: dict[str, Any] = dict.fromkeys(SHOWN, gr.update())
         shown["job_id"] = job.id
@@ -209,7 +210,7 @@ class RunView:
             shown["files"] = self._result(job) or None
             if job.output and not job.active:
                 shown["player"] = player_html(self.publish(Path(self._result(job)[0])), name=_download_name(job))
-            shown["results"] = _tab(job, last)
+            shown["results"] = _tab(job, was_active=begun if last is None else last.active)
         if last is None or last.key_frames != job.key_frames:
             shown["gallery"] = gallery(jobs, job)
         if last is not None and last.settings != job.settings:  # a key frame was skipped
@@ -254,11 +255,11 @@ def gallery(jobs: Jobs, job: Job) -> list[tuple[str, str]]:
     return pictures
 
 
-def _tab(job: Job, last: Job | None) -> Any:
+def _tab(job: Job, was_active: bool) -> Any:
     """The tab of what a run makes, when it begins and when it ends; whoever turns elsewhere meanwhile stays there."""
     if job.active and job.stage in ("first", "keys"):
         return gr.Tabs.update(selected="keys")
-    ended = last is not None and last.active and job.state == "done"
+    ended = was_active and job.state == "done"
     return gr.Tabs.update(selected="result") if ended and job.stage in ("propagate", "all") else gr.update()
 
 

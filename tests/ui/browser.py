@@ -145,9 +145,13 @@ class Visit:
                 self.at(f"#rerender_{dropdown} input").blur()
         raise AssertionError(f"the list {dropdown} offers no {words!r}")
 
-    def wait_for_state(self, state: str) -> None:
-        """Wait until the job's card says so."""
-        self.at(f"#rerender_status .rerender-state.{state}").wait_for()
+    def wait_for_state(self, *states: str) -> None:
+        """Wait until the job's card says one of them. One that passes may pass unseen: name what follows it, too."""
+        self.at(", ".join(f"#rerender_status .rerender-state.{state}" for state in states)).wait_for()
+
+    def wait_for_value(self, name: str, value: str) -> None:
+        """Wait until a setting's control shows that."""
+        self.wait_until(lambda: self.value(name) == value, lambda: f"{name} shows {self.value(name)!r}, not {value!r}")
 
     def wait_for_text(self, element: str, words: str) -> None:
         """Wait until an element contains some words."""
@@ -159,7 +163,7 @@ class Visit:
 
     def wait_for_strip(self, *frames: int) -> None:
         """Wait until the strip shows these key frames."""
-        self._until(lambda: self.strip() == list(frames), lambda: f"the strip shows {self.strip()}, not {frames}")
+        self.wait_until(lambda: self.strip() == list(frames), lambda: f"the strip shows {self.strip()}, not {frames}")
 
     def gallery(self) -> list[str]:
         """Captions of the gallery."""
@@ -167,7 +171,7 @@ class Visit:
 
     def wait_for_gallery(self, count: int) -> None:
         """Wait until the gallery shows that many pictures."""
-        self._until(lambda: len(self.gallery()) == count, lambda: f"the gallery shows {self.gallery()}")
+        self.wait_until(lambda: len(self.gallery()) == count, lambda: f"the gallery shows {self.gallery()}")
 
     def picture(self, name: str, *, element: str = "", docs: bool = False) -> None:
         """Take a screenshot of the page or of a part of it; `docs`: it is one of the documentation's."""
@@ -183,7 +187,8 @@ class Visit:
         if docs and FOR_THE_DOCS:
             _compress(path)
 
-    def _until(self, holds: Any, complaint: Any) -> None:
+    def wait_until(self, holds: Any, complaint: Any) -> None:
+        """Wait until something holds; else fail with a complaint."""
         ends = time.monotonic() + WAIT_MS / 1000
         while not holds():
             assert time.monotonic() < ends, complaint()

@@ -290,6 +290,28 @@ def test_generation_parameters_are_those_of_the_frame() -> None:
     assert "CFG scale: 6.5, Seed: 11, Denoising strength: 0.75" in infotext(settings, 4)
 
 
+def test_a_run_that_ends_before_it_is_looked_at_brings_its_result_to_the_front(
+    tmp_path: Path,
+    clip: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    jobs = jobs_with(tmp_path / "jobs", PaintingHost())
+    run, *_ = views(around(jobs, tmp_path))
+    job_id = finished(run, "all")["job_id"]
+    usual = jobs.run_again
+
+    def too_quick(*given: Any, **more: Any) -> Any:
+        begun = usual(*given, **more)
+        assert jobs.wait(job_id, 60).state == "done"
+        return begun
+
+    monkeypatch.setattr(jobs, "run_again", too_quick)
+    page = finished(run, "all", job_id=job_id)
+    assert page["results"] == gr.Tabs.update(selected="result")
+    assert [as_shown(each)["results"] for each in run.restore(PAGE)] == [gr.update()] * 2  # nothing was begun
+    jobs.close()
+
+
 def test_chosen_styles_are_sent_in_the_prompts(tmp_path: Path, clip: Path) -> None:  # noqa: F811
     def apply(prompt: str, negative: str, names: Any) -> tuple[str, str]:
         return ", ".join([prompt, *names]), ", ".join([negative, *(f"not {name}" for name in names)])
