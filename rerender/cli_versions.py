@@ -7,10 +7,12 @@ import json
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 from rerender.errors import UserError
 from rerender.history import Version
 from rerender.project import Project
+from rerender.recipes import differences_in_words
 
 
 def list_versions(options: argparse.Namespace, folder: Path) -> None:
@@ -52,9 +54,11 @@ def _frame(name: str) -> int:
 
 def _in_words(version: Version) -> str:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(version.time))
-    return "  ".join([version.name, when, version.seed_in_words, *(["edited by hand"] if version.edited else [])])
+    edited, differs = "edited by hand" if version.edited else "", differences_in_words(version.differs)
+    return "  ".join(filter(None, [version.name, when, version.seed_in_words, edited, differs]))
 
 
 def _as_json(version: Version) -> str:
-    facts = {"frame": version.frame, "version": version.name, "path": str(version.path)}
-    return json.dumps({**facts, "seed": version.seed, "time": round(version.time, 3), "edited": version.edited})
+    facts: dict[str, Any] = {"frame": version.frame, "version": version.name, "path": str(version.path)}
+    facts |= {"seed": version.seed, "time": round(version.time, 3), "edited": version.edited}
+    return json.dumps({**facts, "differs": version.differs}, ensure_ascii=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ class Version:
         seed: that it was rendered with; None where that was not noted, or where it was not rendered here.
         time: when the picture was made, in seconds since 1970.
         edited: whether it was edited by hand after it was rendered.
+        differs: settings (and model) of its rendering that are others now, with the values of then; None where they
+            were not noted. See `rerender.recipes`.
     """
 
     frame: int
@@ -33,6 +36,7 @@ class Version:
     seed: int | None
     time: float
     edited: bool
+    differs: dict[str, Any] | None = None
 
     @property
     def seed_in_words(self) -> str:
@@ -45,10 +49,16 @@ class History:
 
     Args:
         records: what the manifest notes of each file, by its name; changed in place.
+        differences: from a record, see `Version.differs`.
     """
 
-    def __init__(self, folder: Path, records: dict[str, Any]) -> None:
-        self.folder, self.records = folder, records
+    def __init__(
+        self,
+        folder: Path,
+        records: dict[str, Any],
+        differences: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda record: None,
+    ) -> None:
+        self.folder, self.records, self.differences = folder, records, differences
 
     def keep(self, picture: Path, entry: dict[str, Any], *, copy: bool = False) -> None:
         """Take in the picture of a key frame, if there is one.
@@ -102,7 +112,8 @@ class History:
     def _version(self, frame: int, path: Path) -> Version:
         record = self.records.get(path.name, {})
         edited = "sha256" in record and file_digest(path) != record["sha256"]
-        return Version(frame, path.name, path, record.get("seed"), path.stat().st_mtime, edited)
+        differs = self.differences(record)
+        return Version(frame, path.name, path, record.get("seed"), path.stat().st_mtime, edited, differs)
 
     def _free(self, picture: Path, mark: str) -> Path:
         target, number = self.folder / f"{picture.stem}.{mark}{picture.suffix}", 1

@@ -13,6 +13,7 @@ from rerender.host import Host
 from rerender.motion.flow import flow_estimator
 from rerender.planning import Plan, plan_run
 from rerender.project import Project
+from rerender.recipes import in_short
 from rerender.settings import Settings, draw_seed, flow_of_propagation, schema
 from rerender.stages.context import RunContext
 from rerender.video.folder import list_pictures, missing_numbers
@@ -116,14 +117,9 @@ def _say_what_changed(run: RunContext, before: Mapping[str, Any]) -> None:
         name for name in infos if name in before and before[name] != now[name] and infos[name].stage != "runtime"
     ]
     if changed:
-        told = [f"{name} {_short(before[name])} → {_short(now[name])}" for name in changed[:6]]
+        told = [f"{name} {in_short(before[name])} → {in_short(now[name])}" for name in changed[:6]]
         more = f" and {len(changed) - 6} more" if len(changed) > 6 else ""
         run.note(f"Changed since the last run: {', '.join(told)}{more}")
-
-
-def _short(value: Any) -> str:
-    text = f'"{value}"' if isinstance(value, str) else str(value).lower()
-    return text if len(text) <= 40 else f'{text[:36]} …"'
 
 
 def _noting(emit: Emit) -> Callable[[str], None]:

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from filelock import FileLock, Timeout
 from rerender.errors import UserError
 from rerender.files import file_digest, read_picture, remove_unfinished, storage_error, write_json, write_png
 from rerender.history import History, Version
+from rerender.recipes import differences, note_recipe
 from rerender.settings import Settings, make_settings, schema
 
 MANIFEST_VERSION = 1
@@ -41,6 +43,7 @@ class KeyResult:
         references: frame numbers of the key frames "previous" and "anchor" it was held to; empty if there were none.
         visible: share of it that each of them shows, in [0, 1].
         seed: that it was rendered with; None where that was not noted, or where it was not rendered here.
+        recipe: digest of the settings and model of its rendering; "" likewise. See `rerender.recipes`.
     """
 
     frame: int
@@ -51,6 +54,7 @@ class KeyResult:
     references: dict[str, int] = field(default_factory=dict)
     visible: dict[str, float] = field(default_factory=dict)
     seed: int | None = None
+    recipe: str = ""
 
 
 class Project:
@@ -236,11 +240,13 @@ class Project:
         visible: dict[str, float] | None = None,
         target: np.ndarray | None = None,
         seed: int | None = None,
+        recipe: Mapping[str, Any] | None = None,
     ) -> None:
         """Store a rendered key frame; one that it replaces goes to history/.
 
         Args:
             references, visible, seed: see `KeyResult`.
+            recipe: what it was rendered with, see `rerender.recipes`.
             target: the picture it was pulled to, uint8 RGB (H, W, 3), if there was one.
         """
         path = self.key_path(frame)
@@ -258,6 +264,7 @@ class Project:
             "references": references or {},
             "visible": {name: round(share, 4) for name, share in (visible or {}).items()},
             "seed": seed,
+            "recipe": note_recipe(self._manifest, recipe) if recipe else "",
         }
         self.save()
 
@@ -295,7 +302,8 @@ class Project:
     @property
     def history(self) -> History:
         """The earlier versions of key frames."""
-        return History(self.folder / "history", self._manifest.setdefault("history", {}))
+        records = self._manifest.setdefault("history", {})
+        return History(self.folder / "history", records, partial(differences, self._manifest))
 
     def bring_back(self, frame: int, name: str) -> Version:
         """Put an earlier version of a key frame in the place of the present one, which goes to history/.
@@ -318,7 +326,7 @@ class Project:
             version.path.replace(present)
         except OSError as error:
             raise storage_error(error, present) from error
-        self._take_over(frame, entry, {"sha256": sha256, "seed": None, **self.history.forget(version)})
+        self._take_over(frame, entry, {"sha256": sha256, "seed": None, "recipe": "", **self.history.forget(version)})
         return version
 
     def _take_over(self, frame: int, entry: dict[str, Any], record: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from rerender import files
 from rerender.errors import UserError
 from rerender.project import Project
+from rerender.recipes import differences_in_words, recipe_of
 from rerender.settings import make_settings
 
 SOURCE = {"path": "a.mp4", "sha256": "1" * 64, "frames": 5}
@@ -79,6 +81,39 @@ def test_an_earlier_version_comes_back_and_the_present_one_is_kept(tmp_path: Pat
         assert [(v.seed, files.read_picture(v.path)[0, 0, 0]) for v in versions] == [(3, 3), (2, 2)]
         project.bring_back(40, versions[0].name)
         assert [v.seed for v in project.history.versions(40)] == [2, 1]
+
+
+def test_versions_tell_which_settings_were_others(tmp_path: Path) -> None:
+    def run(project: Project, model: str, references: dict[str, int], **values: Any) -> None:
+        settings = make_settings(values)
+        project.begin({"sha256": "x"}, settings)
+        project.add_key(
+            40, picture(1), "f", revision=0, seconds=0, references=references,
+            recipe=recipe_of(settings, {"checkpoint": model, "checkpoint_hash": model}),
+        )  # fmt: skip
+
+    def told(project: Project) -> list[str]:
+        versions = sorted(project.history.versions(40), key=lambda version: len(str(version.differs)))
+        return [differences_in_words(version.differs) for version in versions]
+
+    with Project(tmp_path) as project:
+        run(project, "a", {"previous": 0, "anchor": 0}, steps=20, seed=1)
+        run(project, "a", {}, steps=20, seed=2, prompt="a meadow")
+        assert told(project) == ['with prompt ""']
+        run(project, "b", {}, steps=9, seed=3, prompt="a meadow", pixel_strength=0.25, quality=3)
+        # The first key frame of a shot does not depend on the constraints: only the older one tells of them.
+        assert told(project) == [
+            'with steps 20, checkpoint "a"',
+            'with prompt "", steps 20, pixel_strength 0.5, checkpoint "a"',
+        ]
+        files.write_png(tmp_path / "history" / "000040.unknown.png", picture(9))
+        assert "settings unknown" in told(project)
+        project.bring_back(40, "000040.unknown.png")
+        assert len(told(project)) == 3  # what was there and had the present settings is among them now
+        assert "" in told(project)
+        key = project.key(40)
+        assert key is not None
+        assert key.recipe == ""
 
 
 def test_versions_that_nothing_was_noted_of_and_edited_ones(tmp_path: Path) -> None:

@@ -143,6 +143,7 @@ def test_an_earlier_version_is_listed_and_brought_back(
     assert start(tiny_checkpoint, "--versions", "0", "--json") == 0
     listed = json.loads(capsys.readouterr().out)
     assert (listed["version"], listed["seed"], listed["path"]) == (name, 5, f"{after}/{name}")
+    assert listed["differs"] == {}
     for words, message in (
         (["--versions", "3"], "Key frame 3 has no earlier versions"),
         (["--bring-back", "000000.none.png"], "no earlier version '000000.none.png'"),
@@ -154,6 +155,12 @@ def test_an_earlier_version_is_listed_and_brought_back(
     assert key.read_bytes() != former
     assert start(tiny_checkpoint, "--stage", "first", "--bring-back", name) == 0
     assert key.read_bytes() == former
+    assert start(tiny_checkpoint, "--stage", "first", "--set", "steps=4", "--set", "cfg_scale=3") == 0
+    capsys.readouterr()
+    assert start(tiny_checkpoint, "--versions", "0") == 0
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 2
+    assert all("  with steps " in line and "cfg_scale 7.5" in line for line in told)
 
 
 @pytest.mark.parametrize(("stage", "frame"), [("propagate", "0"), ("first", "3")])

@@ -102,13 +102,20 @@ class RunContext:
 
     def key_fingerprints(self) -> dict[int, str]:
         """Fingerprint that each key frame of the plan would have with the present settings and model."""
+        return key_fingerprints(self.plan, self.settings, self.model_identity(), self.project.revision)
+
+    def model_identity(self) -> dict[str, str]:
+        """Names and hashes of checkpoint, VAE, and the LoRA files that the prompts name.
+
+        Raises:
+            UserError: there is no checkpoint, or a prompt cannot be read.
+        """
         if self.host is None:
             raise UserError("Rendering key frames needs a checkpoint.", hint="Name one with --checkpoint.")
         from rerender.translate.timeline import parse_timeline  # its room loads torch, which propagation does without
 
         timeline = parse_timeline(self.settings.prompt_timeline)
-        model = self.host.identity([self.settings.prompt, *(prompt for _, prompt in timeline)])
-        return key_fingerprints(self.plan, self.settings, model, self.project.revision)
+        return self.host.identity([self.settings.prompt, *(prompt for _, prompt in timeline)])
 
     def is_key_valid(self, frame: int, fingerprint: str) -> bool:
         """Whether the key frame on disk is the one that the present settings give."""

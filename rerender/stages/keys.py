@@ -15,6 +15,7 @@ from rerender.errors import UserError
 from rerender.events import Event, Meter, counted
 from rerender.fingerprints import reference_fingerprints
 from rerender.motion.flow import flow_estimator
+from rerender.recipes import recipe_of
 from rerender.settings import frame_seed
 from rerender.stages.context import Masking, RunContext
 from rerender.stages.references import ReferenceStore
@@ -79,6 +80,7 @@ class _Loop:
         self.masking = masking
         self.run, self.source, self.translator, self.prints, self.meter = run, source, translator, prints, meter
         self.reference_prints = reference_fingerprints(prints, run.settings)
+        self.recipe = recipe_of(run.settings, run.model_identity())
         self.position = run.plan.position
         self.references = ""
         self.store = ReferenceStore(run.project.folder / "state")
@@ -107,6 +109,7 @@ class _Loop:
             visible=key.visible,
             target=key.target if self.run.settings.keep_state else None,
             seed=frame_seed(self.run.settings, frame, revision),
+            recipe=self.recipe,
         )
         self.references = self.reference_prints[frame]
         if place > 0 and revision > 0:

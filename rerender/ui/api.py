@@ -32,6 +32,7 @@ _STAGES, _FORMATS = "first, keys, propagate or all", "mp4, webm or gif"
 
 
 _SETTINGS = "As GET settings describes them; a mask is named like a video."
+_DIFFERS = "Settings and model files it was rendered with that are others now, with their values; null: not known."
 _OPTIONS = 'For the host; in the webui {"styles": [...], "alwayson_scripts": {...}} as in its own API.'
 
 
@@ -69,6 +70,7 @@ class KeyVersion(BaseModel):
     seed: int | None = Field(None, description="That it was rendered with; null where that is not known.")
     time: float = Field(..., description="When the picture was made, in seconds since 1970.")
     edited: bool = Field(False, description="Whether it was edited by hand after it was rendered.")
+    differs: dict[str, Any] | None = Field(None, description=_DIFFERS)
 
 
 class BringBack(BaseModel):
@@ -306,8 +308,9 @@ def _add_versions(router: APIRouter, jobs: Jobs) -> None:
         """The earlier versions of a key frame, the newest first."""
 
         def work() -> list[dict[str, Any]]:
+            shown = ("seed", "time", "edited", "differs")
             known = jobs.versions(job_id, frame)
-            return [KeyVersion(version=v.name, seed=v.seed, time=v.time, edited=v.edited).dict() for v in known]
+            return [KeyVersion(version=v.name, **{name: getattr(v, name) for name in shown}).dict() for v in known]
 
         return _guarded(work)
 

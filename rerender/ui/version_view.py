@@ -12,7 +12,10 @@ from PIL import Image
 from rerender.errors import RerenderError, UserError
 from rerender.files import read_picture
 from rerender.history import Version
+from rerender.recipes import differences_in_words
+from rerender.settings import schema
 from rerender.ui import texts
+from rerender.ui.labels import label
 from rerender.ui.places import Missing
 from rerender.ui.run_view import gallery
 from rerender.ui.status import error_html, status_html
@@ -91,4 +94,9 @@ def _pictures(versions: Sequence[Version]) -> list[tuple[Version, Image.Image]]:
 def _caption(version: Version) -> str:
     made, now = time.localtime(version.time), time.localtime()
     when = time.strftime("%H:%M" if made[:3] == now[:3] else "%d %b %H:%M", made)
-    return ", ".join([version.seed_in_words, when, *(["edited"] if version.edited else [])])
+    edited, differs = "edited" if version.edited else "", differences_in_words(version.differs, _label)
+    return ", ".join(filter(None, [version.seed_in_words, when, edited, differs]))
+
+
+def _label(name: str) -> str:
+    return label(schema()[name]) if name in schema() else name

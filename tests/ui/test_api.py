@@ -72,7 +72,7 @@ def test_earlier_version_is_listed_fetched_and_brought_back(tmp_path: Path, clip
     client.post(f"/rerender/v1/jobs/{job_id}/resume", json={"redo": [4]})
     jobs.wait(job_id, 60)
     (version,) = client.get(f"{key}/versions").json()
-    assert (version["seed"], version["edited"], jobs.seed(job_id, 4)) == (1, False, 2)
+    assert (version["seed"], version["edited"], version["differs"], jobs.seed(job_id, 4)) == (1, False, {}, 2)
     picture = client.get(f"{key}/versions/{version['version']}").content
     assert picture[:4] == b"\x89PNG"
     for name in ("none.png", "..%2F..%2Fproject.json", "../keys/000004.png"):

@@ -484,6 +484,9 @@ def test_earlier_versions_are_shown_and_brought_back(tmp_path: Path, clip: Path)
     assert "Seed: 3," in parameters
     assert [version.seed for version in jobs.versions(job_id, 0)] == [4]
     assert "no earlier version" in frames.versions.bring_back(job_id, 0, ["gone.png"], 0)[0]
+    finished(run, "first", job_id=job_id, seed=4, steps=7)
+    captions = [caption for _, caption in frames.select(PAGE, -1, 0, *asked)[5]]
+    assert [caption.split(", ", 2)[2] for caption in captions] == ["with Sampling steps 20"] * 2
     jobs.close()
 
 
