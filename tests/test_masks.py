@@ -100,6 +100,13 @@ def test_outside_the_mask_every_frame_is_the_source(clip, folder, mask, host, tm
         assert np.abs(picture.astype(int) - clip.frames[number])[inside].mean() > 5
 
 
+def test_a_mask_belongs_to_frames_of_the_source_where_a_run_begins_later(clip, folder, mask, host, tmp_path):
+    assert whole_run(tmp_path, folder, host, "keys", mask=str(mask), mask_feather=0, start_frame=2) == [2, 5, 6]
+    for number in (2, 5, 6):
+        inside, picture = moving_mask(number)[..., 0] > 0, frame_of(tmp_path, number)
+        np.testing.assert_array_equal(picture[~inside], clip.frames[number][~inside])
+
+
 def test_a_white_mask_changes_nothing(clip, host, folder, tmp_path):
     write_png(tmp_path / "white.png", np.full((*SIZE, 3), 255, np.uint8))
     whole_run(tmp_path / "a", folder, host)

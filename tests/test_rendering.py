@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from rerender.diffusion.bank import FeatureSlot
 from rerender.diffusion.freeu import FreeU
 from rerender.diffusion.window import Window
 from rerender.evaluate.scenes import scene
 from rerender.motion.flow import FloatArray
-from rerender.motion.occlusion import latent_mask
+from rerender.motion.occlusion import Correspondence, latent_mask
 from rerender.motion.warp import warp, warp_latent
 from rerender.settings import make_settings
 from rerender.translate import rendering
-from rerender.translate.frames import to_picture
+from rerender.translate.frames import Link, Reference, joint_cells, joint_mask, to_picture
 from rerender.translate.translator import request_for
 from tests.test_translate import TruthFlow, make, render
 
@@ -185,6 +186,19 @@ def test_the_mask_holds_after_all_constraints_and_before_the_estimates_are_kept(
     source = host.encode(torch.from_numpy(clip.frames[4]).permute(2, 0, 1)[None].float() / 127.5 - 1)
     for x0 in translator._previous.estimates.values():
         torch.testing.assert_close(x0[..., 6:], source[..., 6:], atol=1e-5, rtol=0)
+
+
+def test_a_cell_counts_for_pixels_by_what_either_shows_and_for_colours_as_far_as_one_shows_it_whole():
+    """Each reference shows another half of the cell: the target is whole there, but no single estimate is."""
+    links = []
+    for half in (slice(0, 4), slice(4, 8)):
+        occlusion = np.zeros((8, 16), np.float32)
+        occlusion[:, half] = 1
+        blank = np.zeros((8, 16, 2), np.float32)
+        found = Correspondence(blank, occlusion, occlusion > 0, blank[::8, ::8], latent_mask(occlusion))
+        links.append(Link(Reference(0, blank, blank, {}, FeatureSlot(torch.device("cpu"))), found))
+    assert joint_mask(links).tolist() == [[1, 1]]
+    assert joint_cells(links).tolist() == [[0, 1]]
 
 
 def test_a_picture_of_a_tensor_is_rounded():

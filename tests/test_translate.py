@@ -398,14 +398,17 @@ def test_going_on_from_a_stored_state_gives_the_same_bytes(clip, truth, tmp_path
     assert all(same(whole[after:], rest))
 
 
-def test_restored_pictures_take_the_place_of_stored_ones(clip, truth):
+@pytest.mark.parametrize("frame", [0, 4])
+def test_restored_pictures_take_the_place_of_stored_ones(clip, truth, frame):
     translator = make(truth)
     render(translator, clip, [0, 4])
     edited = np.zeros_like(clip.frames[0])
     other = make(truth)
-    other.restore(*translator.state(), pictures={4: edited})
-    assert np.array_equal(other._previous.picture, edited)
-    translator.adopt(4, edited)
+    other.restore(*translator.state(), pictures={frame: edited})
+    assert np.array_equal((other._previous if frame else other._anchor).picture, edited)
+    translator.adopt(frame, edited)
+    for each in (translator._anchor, translator._previous):
+        assert np.array_equal(each.picture, edited) == (each.index == frame)
     assert all(same(render(translator, clip, [8]), render(other, clip, [8])))
 
 

@@ -68,7 +68,7 @@ class Translator:
             slot.clear()
         self._anchor = self._previous = self._spare = None
         self._tracks.keep()
-        self._keys, self._keys_at_anchor, self._torn = 0, 0, False
+        self._torn = False
 
     @property
     def reached(self) -> int | None:

@@ -101,6 +101,15 @@ def test_every_number_of_steps_has_a_plan(host: StandaloneHost, request_of, samp
             assert bool(Window(*period, unit).steps(sampling)) == bool(firsts)  # type: ignore[arg-type]
 
 
+def test_lcm_goes_through_levels_it_was_distilled_at(host: StandaloneHost, request_of) -> None:
+    """From timestep 999 to 19, not to 0."""
+    spy = Spy()
+    host.render(request_of(sampler="LCM", steps=4, denoising_strength=1.0), attach=spy)
+    alphas = host._model.alphas_cumprod
+    ends = [float(((1 - alphas[t]) / alphas[t]) ** 0.5) for t in (999, 19)]
+    assert [spy.calls[0].sigma, spy.calls[-1].sigma] == pytest.approx(ends, rel=1e-4)
+
+
 def test_the_brownian_path_spans_the_whole_schedule(host: StandaloneHost, request_of, monkeypatch) -> None:
     """As in the webui: the noise of a level is the same at any strength."""
     spans: list[int] = []
