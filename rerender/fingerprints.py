@@ -28,14 +28,19 @@ _RECORDED = ("attention", "attention_start", "attention_end", "attention_layers"
 
 
 def key_fingerprints(
-    plan: Plan, settings: Settings, model: Mapping[str, str], revision: Callable[[int], int]
+    plan: Plan,
+    settings: Settings,
+    model: Callable[[str], Mapping[str, str]],
+    revision: Callable[[int], int],
+    prompt: Callable[[int], str] | None = None,
 ) -> dict[int, str]:
     """Fingerprint of every key frame of the plan, by frame number.
 
     Args:
-        model: identity of checkpoint, VAE and LoRA files.
+        model: identity of checkpoint, VAE, and the LoRA files that a prompt names.
         revision: how often a key frame was asked to be redone. A redone anchor changes its whole shot; another key
             frame changes nothing but itself, so its revision is no part of the chain.
+        prompt: of each frame, where the prompt changes along the clip: the others' prompts are no part of it.
     """
     source = [METHOD_VERSION, *_pixels(plan)]
     first, later = values_up_to(settings, "first"), values_up_to(settings, "keys")
@@ -43,13 +48,21 @@ def key_fingerprints(
     prints: dict[int, str] = {}
     for shot in plan.shots:
         anchor = shot[0]
-        own = {**first, "seed": frame_seed(settings, anchor)}  # an anchor behind frame 0 depends on the seed mode too
-        previous = digest([source, dict(model), own, anchor, revision(anchor)])
+        own = _prompted(first, anchor, prompt)
+        own["seed"] = frame_seed(settings, anchor)  # an anchor behind frame 0 depends on the seed mode too
+        previous = digest([source, dict(model(own["prompt"])), own, anchor, revision(anchor)])
         prints[anchor] = previous
         for frame in shot[1:]:
-            previous = digest([prints[anchor], previous, later, frame, *masked])
+            own = _prompted(later, frame, prompt)
+            files = [] if prompt is None else [dict(model(own["prompt"]))]
+            previous = digest([prints[anchor], previous, own, frame, *masked, *files])
             prints[frame] = previous
     return prints
+
+
+def _prompted(values: Mapping[str, Any], frame: int, prompt: Callable[[int], str] | None) -> dict[str, Any]:
+    """Settings with the prompt that a frame has in place of all of them."""
+    return dict(values) if prompt is None else {**values, "prompt": prompt(frame), "prompt_timeline": ""}
 
 
 def reference_fingerprints(prints: Mapping[int, str], settings: Settings) -> dict[int, str]:

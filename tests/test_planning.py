@@ -16,6 +16,7 @@ from rerender.files import write_png
 from rerender.fingerprints import interval_fingerprint, key_fingerprints, output_fingerprint
 from rerender.planning import Plan, plan_run
 from rerender.settings import make_settings
+from rerender.translate.timeline import parse_timeline, prompt_at
 from rerender.video.probe import VideoInfo
 
 
@@ -72,6 +73,19 @@ def test_the_jump_at_a_cut_is_no_motion(monkeypatch: pytest.MonkeyPatch) -> None
     assert made.shots == ((0, 10), (11, 21, 30))
 
 
+@pytest.mark.parametrize(("threshold", "keys"), [(2.0, tuple(range(0, 13, 2))), (6.0, (0, 6, 12)), (50.0, (0, 12))])
+def test_the_motion_of_an_adaptive_key_frame_is_a_setting(monkeypatch, threshold: float, keys: tuple[int, ...]) -> None:
+    made = adaptive(monkeypatch, [0.0] + [1.0] * 12, [], key_min_gap=1, key_max_gap=12, key_motion=threshold)
+    assert made.keys == keys
+
+
+def test_cuts_are_numbers_in_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are found among the frames of the run, which may begin later."""
+    monkeypatch.setattr(planning, "_pass_over", lambda *_: ([5], []))
+    made = plan(20, scene_cuts=True, start_frame=4)
+    assert (made.cuts, made.shots) == ((9,), ((4, 8), (9, 19)))
+
+
 @pytest.mark.parametrize("frames", [1, 2])
 def test_adaptive_key_frames_of_the_shortest_clips(frames: int) -> None:
     assert plan(frames, key_mode="adaptive").keys == tuple(range(frames))
@@ -119,7 +133,9 @@ def test_a_cancelled_analysis_stops(tmp_path: Path) -> None:
 
 def prints(made: Plan, revisions: dict[int, int] | None = None, **values: object) -> dict[int, str]:
     chosen = make_settings(values)
-    return key_fingerprints(made, chosen, {"checkpoint": "a"}, lambda frame: (revisions or {}).get(frame, 0))
+    return key_fingerprints(
+        made, chosen, lambda prompt: {"checkpoint": "a"}, lambda frame: (revisions or {}).get(frame, 0)
+    )
 
 
 def test_a_constraint_leaves_the_anchor_alone() -> None:
@@ -133,8 +149,43 @@ def test_prompt_and_model_reach_everything_and_limits_nothing() -> None:
     before = prints(made)
     assert not set(before.values()) & set(prints(made, prompt="ink").values())
     assert before == prints(made, limit_frames=7, workers=3, device="cpu")
-    other = key_fingerprints(made, make_settings({}), {"checkpoint": "b"}, lambda frame: 0)
+    other = key_fingerprints(made, make_settings({}), lambda prompt: {"checkpoint": "b"}, lambda frame: 0)
     assert not set(before.values()) & set(other.values())
+
+
+def timed_prints(made: Plan, timeline: str, lora: str = "1", **values: object) -> dict[int, str]:
+    """As a run has them; the LoRA file "ink" may be another one under its name."""
+    entries = parse_timeline(timeline)
+
+    def model(prompt: str) -> dict[str, str]:
+        return {"checkpoint": "a", **({"lora:ink": lora} if "ink" in prompt else {})}
+
+    def prompt(frame: int) -> str:
+        return prompt_at(entries, frame, "plain")
+
+    chosen = make_settings({"prompt": "plain", "prompt_timeline": timeline, **values})
+    return key_fingerprints(made, chosen, model, lambda frame: 0, prompt if entries else None)
+
+
+def test_a_prompt_of_the_timeline_reaches_the_frames_it_holds_for_and_those_behind_them() -> None:
+    made = plan(40)
+    before = timed_prints(made, "10: a; 20: b")
+    for timeline, changed in (
+        ("10: a; 20: c", [20, 30, 39]),
+        ("10: a; 20: b; 30: c", [30, 39]),
+        ("10: c; 20: b", [10, 20, 30, 39]),
+        (" 10:a;20 : b ; 25: b", []),
+        ("5: d; 10: a; 20: b", []),  # for no key frame
+    ):
+        after = timed_prints(made, timeline)
+        assert [key for key in made.keys if before[key] != after[key]] == changed
+    assert {key for key in made.keys if before[key] == timed_prints(made, "")[key]} <= {0}
+
+
+def test_a_lora_of_the_timeline_reaches_the_frames_of_its_prompt() -> None:
+    made = plan(40)
+    one, two = (timed_prints(made, "20: ink; 30: b", lora=lora) for lora in "12")
+    assert [key for key in made.keys if one[key] != two[key]] == [20, 30, 39]
 
 
 def test_another_key_frame_reaches_only_those_behind_it() -> None:
@@ -177,7 +228,7 @@ def test_only_what_follows_a_flow_depends_on_it() -> None:
         return interval_fingerprint(made, make_settings(values), made.intervals[0], ("a", "b"))
 
     def keys(**values: object) -> dict[int, str]:
-        return key_fingerprints(made, make_settings(values), {"checkpoint": "a"}, lambda frame: 0)
+        return key_fingerprints(made, make_settings(values), lambda prompt: {"checkpoint": "a"}, lambda frame: 0)
 
     assert keys(propagation_flow="dis_fast") == keys(propagation_flow="same") == keys()
     assert keys(flow="dis_fast") != keys()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 
@@ -101,8 +102,21 @@ class RunContext:
     # Key frames
 
     def key_fingerprints(self) -> dict[int, str]:
-        """Fingerprint that each key frame of the plan would have with the present settings and model."""
-        return key_fingerprints(self.plan, self.settings, self.model_identity(), self.project.revision)
+        """Fingerprint that each key frame of the plan would have with the present settings and model.
+
+        Raises:
+            UserError: there is no checkpoint, or a prompt cannot be read.
+        """
+        from rerender.translate.timeline import prompt_at  # its room loads torch, which propagation does without
+
+        host, timeline = self._needed_host(), self._timeline()
+        return key_fingerprints(
+            self.plan,
+            self.settings,
+            cache(lambda prompt: host.identity([prompt])),
+            self.project.revision,
+            partial(prompt_at, timeline, default=self.settings.prompt) if timeline else None,
+        )
 
     def model_identity(self) -> dict[str, str]:
         """Names and hashes of checkpoint, VAE, and the LoRA files that the prompts name.
@@ -110,12 +124,17 @@ class RunContext:
         Raises:
             UserError: there is no checkpoint, or a prompt cannot be read.
         """
+        return self._needed_host().identity([self.settings.prompt, *(prompt for _, prompt in self._timeline())])
+
+    def _needed_host(self) -> Host:
         if self.host is None:
             raise UserError("Rendering key frames needs a checkpoint.", hint="Name one with --checkpoint.")
-        from rerender.translate.timeline import parse_timeline  # its room loads torch, which propagation does without
+        return self.host
 
-        timeline = parse_timeline(self.settings.prompt_timeline)
-        return self.host.identity([self.settings.prompt, *(prompt for _, prompt in timeline)])
+    def _timeline(self) -> list[tuple[int, str]]:
+        from rerender.translate.timeline import parse_timeline
+
+        return parse_timeline(self.settings.prompt_timeline)
 
     def is_key_valid(self, frame: int, fingerprint: str) -> bool:
         """Whether the key frame on disk is the one that the present settings give."""
