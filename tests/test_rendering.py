@@ -91,6 +91,7 @@ def test_each_setting_reaches_its_constraint(clip, truth, monkeypatch):
     names = ("ShapeFusion", "PixelFusion", "ColorAdaIN", "decoder_layers")
     watched = {name: Watch(monkeypatch, name) for name in names}
     attention = Watch(monkeypatch, "cross_frame_attention")
+    Watch(monkeypatch, "joint_mask", lambda links: torch.full((6, 8), 0.25))
     free_u = Watch(monkeypatch, "free_u", lambda *_: nullcontext())  # the toy's decoder has no stages
     translator, previous, anchor = third_key(clip, truth, **SETTINGS)
     slots = [anchor.reference.features, previous.reference.features]
@@ -105,6 +106,8 @@ def test_each_setting_reaches_its_constraint(clip, truth, monkeypatch):
         False,
         translator.settings.seed,
     ]
+
+    assert torch.equal(pixel["mask"], torch.full((6, 8), 0.25))
 
     sampling = attention.last["sampling"]
     inside = Window(0.2, 0.9, "noise").steps(sampling)

@@ -295,6 +295,7 @@ def test_the_state_of_an_anchor_is_what_the_state_was_when_it_became_one(clip, t
     assert 0 < last < 11
     tensors, meta = translator.anchor_state()
     assert meta == states[last][1]
+    assert meta["keys"] == meta["keys_at_anchor"] == last + 1
     assert tensors.keys() == states[last][0].keys()
     assert all(torch.equal(tensor, states[last][0][name]) for name, tensor in tensors.items())
 
