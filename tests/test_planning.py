@@ -272,6 +272,12 @@ def test_given_key_frames_cover_the_whole_clip(tmp_path: Path) -> None:
     assert sorted([7, 12, *inner]) == list(range(30))
 
 
+def test_a_cut_lies_in_the_interval_that_it_ends_not_in_the_one_that_it_begins(tmp_path: Path) -> None:
+    write_keys(tmp_path, {"7.png": (64, 48), "12.png": (64, 48)})
+    made = replace(around(tmp_path), cuts=(3, 12, 20))
+    assert [interval.cuts for interval in made.intervals] == [(3,), (5,), (8,)]
+
+
 def test_a_number_that_all_names_share_is_no_frame_number(tmp_path: Path) -> None:
     write_keys(tmp_path, {"key_7_v2.png": (64, 48), "key_12_v2.png": (64, 48)})
     assert around(tmp_path).keys == (7, 12)

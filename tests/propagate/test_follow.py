@@ -47,6 +47,13 @@ def test_noise_does_not_take_trust_but_another_object_does():
     assert trust[20:36, 20:36].max() == 0
 
 
+def test_light_that_changed_everywhere_is_no_noise():
+    key, frame = scene_key()
+    brighter = np.clip(frame.astype(int) + 60, 0, 255).astype(np.uint8)
+    trust = trust_in_flow(key, Input.of(brighter), pixel_grid(SIDE, SIDE), EVERYWHERE)
+    assert trust[np.all(frame < 190, 2)].max() == 0
+
+
 def test_what_was_hidden_or_lies_outside_is_not_trusted():
     key, frame = scene_key()
     seen = EVERYWHERE.copy()

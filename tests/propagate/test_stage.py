@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from rerender.cli import main
+from rerender.errors import Interrupted
 from rerender.files import read_picture, write_png
 from rerender.propagate import IntervalJob, PropagationSettings
 from rerender.propagate.memory import interval_memory
@@ -76,3 +77,32 @@ def test_intervals_come_with_their_frames_keys_and_cuts(
     assert given["cancelled"]() is False
     out = [int(read_picture(path)[0, 0, 0]) for path in sorted((tmp_path / "out").iterdir())]
     assert [out[number] for number in range(COUNT) if number not in KEYS] == [0, 1, 11, 12, 13, 21, 22]
+
+
+def test_an_interval_counts_when_its_last_frame_is_there(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames of an earlier run lie there already: that all are present says nothing."""
+    made, stop_at = list[tuple[int, int]](), list[tuple[int, int]]()
+
+    def gray(each: Iterator[IntervalJob], *_: Any, **__: Any) -> Iterator[tuple[int, int, np.ndarray]]:
+        for number, job in enumerate(each):
+            for offset in range(job.first_key is not None, len(job.frames) - (job.last_key is not None)):  # type: ignore[arg-type]
+                if (number, offset) in stop_at:
+                    raise Interrupted()
+                made.append((number, offset))
+                yield number, offset, np.full((48, 64, 3), len(made), np.uint8)
+
+    monkeypatch.setattr(propagation, "propagate_all", gray)
+    assert main(words) == 0
+    made.clear()
+    write_png(tmp_path / "keys" / "6.png", np.zeros((48, 64, 3), np.uint8))  # both intervals beside it are made anew
+    stop_at.append((0, 2))
+    assert main([*words, "--overwrite"]) == 130
+    assert made == [(0, 1)]
+    made.clear()
+    stop_at.clear()
+    assert main([*words, "--overwrite"]) == 0
+    assert made == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]
+    assert main([*words, "--overwrite"]) == 0
+    assert len(made) == 5
