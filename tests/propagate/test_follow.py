@@ -66,6 +66,17 @@ def test_what_was_hidden_or_lies_outside_is_not_trusted():
     assert trust[40:, 30:].min() == 1
 
 
+def test_trust_rises_slowly_beside_what_is_not_trusted():
+    key, frame = scene_key()
+    seen = EVERYWHERE.copy()
+    seen[:20] = 0
+    trust = trust_in_flow(key, Input.of(frame), pixel_grid(SIDE, SIDE), seen)[:, 30]
+    steps = np.diff(trust[18:30])
+    assert trust[19] == 0
+    assert trust[29] > 0.999
+    assert 0 <= steps.min() < steps.max() < 0.4
+
+
 def test_ink_is_not_trusted_where_its_object_has_left():
     frame = np.full((SIDE, SIDE, 3), 120, np.uint8)
     before, after = frame.copy(), frame.copy()
