@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -9,7 +10,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from multiprocessing.connection import wait as wait_for_exit
 from typing import Any
@@ -18,7 +20,7 @@ import numpy as np
 import psutil
 
 from rerender.arrays import HOST, bring
-from rerender.errors import Interrupted
+from rerender.errors import Interrupted, RerenderError
 from rerender.motion.flow import DisFlow, FlowEstimator
 from rerender.propagate.backend import on_gpu
 from rerender.propagate.interval import propagate_in_turn
@@ -28,6 +30,8 @@ from rerender.propagate.memory import interval_memory
 from rerender.propagate.pieces import OneWay, Piece, Relay, pieces_of
 from rerender.propagate.settings import PropagationSettings
 from rerender.propagate.sweep import State
+
+_log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 _USUAL = interval_memory(11, 1024, 1024)  # where the caller does not know
@@ -62,6 +66,7 @@ def propagate_all(
 
     Raises:
         UserError, Interrupted: see `propagate_interval`.
+        RerenderError: the system killed a worker process, and fewer and fewer others that went on with its work.
     """
     settings = settings or PropagationSettings()
     count = workers or (1 if on_gpu(settings) else default_workers(memory))
@@ -89,6 +94,56 @@ def _piece(piece: Piece, state: State | None, settings: PropagationSettings, flo
     return pictures, bring(relay.state, HOST)  # a state on a GPU does not travel
 
 
+class _Crew:
+    """Worker processes. To be closed.
+
+    A system that runs out of memory kills one, which breaks the pool: half as many take over then.
+    """
+
+    def __init__(self, count: int, settings: PropagationSettings, flow: FlowEstimator | None) -> None:
+        self.count, self._settings, self._flow = count, settings, flow
+        self._pool = _hire(count)
+
+    def submit(self, work: Callable[..., Made], *arguments: Any) -> Future[Made]:
+        """Let a worker do it."""
+        try:
+            with _without_main(self._flow):
+                return self._pool.submit(work, *arguments, self._settings, self._flow)
+        except BrokenProcessPool as error:  # as if it had broken a moment later
+            future: Future[Made] = Future()
+            future.set_exception(error)
+            return future
+
+    def start_again(self, error: BrokenProcessPool) -> None:
+        """Let fewer workers take over.
+
+        Raises:
+            RerenderError: there was only one.
+        """
+        self.close()
+        if self.count == 1:
+            raise RerenderError(
+                "A process of the propagation was killed, most likely since memory ran out.",
+                hint="Key frames nearer together, or a smaller picture, need less. Everything finished is kept.",
+            ) from error
+        self.count //= 2
+        text = "A process of the propagation was killed, most likely since memory ran out: %d of them go on"
+        _log.warning(text, self.count)
+        self._pool = _hire(self.count)
+
+    def close(self) -> None:
+        """End the workers now: nothing that they still do is wanted."""
+        processes = list((self._pool._processes or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+
+
+def _hire(count: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(count, mp_context=context, initializer=_belong_to_parent)
+
+
 class _Running:
     """A job that workers are busy with: as a whole, or where it has one key piece after piece.
 
@@ -103,10 +158,14 @@ class _Running:
         if self.in_pieces:
             self._begin(None)
         else:
-            self.future = submit(_whole, job)
+            self._start(_whole, job)
 
     def take(self) -> list[tuple[int, np.ndarray]]:
-        """What is finished; the next piece is begun."""
+        """What is finished; the next piece is begun.
+
+        Raises:
+            BrokenProcessPool: nothing is, since a worker was killed.
+        """
         assert self.future is not None
         pictures, state = self.future.result()
         self._begin(state)
@@ -114,7 +173,18 @@ class _Running:
 
     def _begin(self, state: State | None) -> None:
         piece = next(self._pieces, None)
-        self.future = None if piece is None else self._submit(_piece, piece, state)
+        self.future = None
+        if piece is not None:
+            self._start(_piece, piece, state)
+
+    def _start(self, work: Callable[..., Made], *arguments: Any) -> None:
+        self._work, self.future = (work, arguments), self._submit(work, *arguments)
+
+    def start_again(self) -> None:
+        """Have made anew what was lost with its worker."""
+        if self.future is not None and not (self.future.done() and self.future.exception() is None):
+            work, arguments = self._work
+            self._start(work, *arguments)
 
 
 def _in_processes(
@@ -124,27 +194,29 @@ def _in_processes(
     flow: FlowEstimator | None,
     cancelled: Callable[[], bool] | None,
 ) -> Iterator[tuple[int, int, np.ndarray]]:
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_belong_to_parent)
-
-    def submit(work: Callable[..., Made], *arguments: Any) -> Future[Made]:
-        with _without_main(flow):
-            return pool.submit(work, *arguments, settings, flow)
-
-    waiting = (_Running(number, job, submit) for number, job in enumerate(jobs))
-    running: list[_Running] = []
-    try:
+    with closing(_Crew(workers, settings, flow)) as crew:
+        waiting = (_Running(number, job, crew.submit) for number, job in enumerate(jobs))
+        running: list[_Running] = []
         while True:
             running = [each for each in running if each.future is not None]
-            while len(running) < workers and (following := next(waiting, None)) is not None:
+            while len(running) < crew.count and (following := next(waiting, None)) is not None:
                 running += [following] if following.future is not None else []
             if not running:
                 return
             ready = _await(running, cancelled)
-            for offset, picture in ready.take():
+            for offset, picture in _taken(ready, running, crew):
                 yield ready.number, offset, picture
-    finally:
-        _stop(pool)
+
+
+def _taken(ready: _Running, running: list[_Running], crew: _Crew) -> list[tuple[int, np.ndarray]]:
+    """What a job has finished: nothing, if its worker was killed; then it is made anew, as all that others lost."""
+    try:
+        return ready.take()
+    except BrokenProcessPool as error:
+        crew.start_again(error)
+        for each in running:
+            each.start_again()
+        return []
 
 
 @contextmanager
@@ -188,11 +260,3 @@ def _await(running: list[_Running], cancelled: Callable[[], bool] | None) -> _Ru
         if cancelled is not None and cancelled():
             raise Interrupted()
         wait([each.future for each in wanted if each.future], timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
-
-
-def _stop(pool: ProcessPoolExecutor) -> None:
-    """End the workers now: nothing that they still do is wanted."""
-    processes = list((pool._processes or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.terminate()

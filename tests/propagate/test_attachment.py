@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rerender.evaluate.looks import apply_look
-from rerender.propagate import sweep
+from rerender.propagate import attachment, sweep
 from rerender.propagate.attachment import shared_motion
 from rerender.propagate.guides import Input
 from tests.propagate.clips import mse
@@ -44,6 +44,17 @@ def test_without_motion_nothing_is_taken_from_a_neighbour():
     key, _, flow = moving_square()
     _, moved = shared_motion(Input.of(key), Input.of(key), np.zeros_like(flow))
     assert not moved.any()
+
+
+@pytest.mark.parametrize(("own", "taken"), [(1.4, False), (1.6, True)])
+def test_a_neighbours_motion_has_to_be_better_by_a_level_and_a_half(
+    monkeypatch: pytest.MonkeyPatch, own: float, taken: bool
+):
+    key, _, flow = moving_square()
+    costs = iter([own, *[0.0] * 8])
+    monkeypatch.setattr(attachment, "_unlike", lambda *_: np.full((SIDE, SIDE), next(costs), np.float32))
+    _, moved = shared_motion(Input.of(key), Input.of(key), flow)
+    assert np.all(moved == taken)
 
 
 def test_outlines_are_nearer_to_the_look_than_along_the_flow_of_what_they_lie_on(monkeypatch: pytest.MonkeyPatch):

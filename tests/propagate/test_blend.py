@@ -129,6 +129,14 @@ def test_a_picture_gets_the_detail_back_that_its_key_has_and_no_more():
     assert not missing_detail(nothing_left, wanted, np.ones((60, 60), np.float32)).any()
 
 
+def test_detail_is_at_most_doubled():
+    lab = np.random.default_rng(0).normal(50, 1, (40, 40, 3)).astype(np.float32)
+    missing = missing_detail(lab, np.full((40, 40), 10**6, np.float32), np.ones((40, 40), np.float32))
+    detail = lab - cv2.blur(lab, (3, 3))
+    assert np.abs(missing).max() > 0.5
+    assert np.all(np.abs(missing) <= np.abs(detail) + 1e-3)
+
+
 def test_sharpened_edges_get_no_halo():
     step = np.full((60, 60, 3), 90, np.uint8)
     step[:, 30:] = 170

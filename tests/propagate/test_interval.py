@@ -196,7 +196,7 @@ def test_settings_out_of_bounds_are_refused(field):
         PropagationSettings(**{field: wrong[field]})
 
 
-def test_worker_processes_give_the_same_bytes_in_the_same_order():
+def test_worker_processes_give_the_same_bytes_and_jobs_with_two_keys_in_the_same_order():
     frames, _ = clip("translation", 7, 48)
     keys = [restyle(frames[i]) for i in (0, 3, 5)]
     jobs = [
@@ -207,7 +207,8 @@ def test_worker_processes_give_the_same_bytes_in_the_same_order():
     here = list(propagate_all(jobs, FAST, workers=1))
     there = list(propagate_all(iter(jobs), PropagationSettings(preset="fast"), workers=2))
     assert [(job, offset) for job, offset, _ in here] == [(0, 1), (0, 2), (1, 1), (2, 1)]
-    assert [(job, offset) for job, offset, _ in there] == [(job, offset) for job, offset, _ in here]
+    assert [(job, offset) for job, offset, _ in there if job != 2] == [(0, 1), (0, 2), (1, 1)]
+    there.sort(key=lambda made: made[:2])  # a piece of a job with one key comes when it is made
     assert all(np.array_equal(a[2], b[2]) for a, b in zip(here, there, strict=True))
 
 

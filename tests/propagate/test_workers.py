@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,8 @@ import numpy as np
 import psutil
 import pytest
 
-from rerender.errors import Interrupted, UserError
+from rerender.errors import Interrupted, RerenderError, UserError
+from rerender.motion.flow import DisFlow
 from rerender.propagate import IntervalJob, PropagationSettings, propagate_all
 from tests.propagate.clips import clip, restyle
 
@@ -41,6 +43,21 @@ class Telling:
 
     def __call__(self, reference: np.ndarray, target: np.ndarray) -> np.ndarray:
         raise UserError(f"Ctrl-C is {'ignored' if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else 'heard'} here")
+
+
+@dataclass(frozen=True)
+class Killed:
+    """DIS, in a process that is killed as the system does it: so many times, as files in a folder tell."""
+
+    folder: str
+    times: int
+
+    def __call__(self, reference: np.ndarray, target: np.ndarray) -> np.ndarray:
+        for number in range(self.times):
+            with contextlib.suppress(FileExistsError):
+                (Path(self.folder) / f"{number}").touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
+        return DisFlow()(reference, target)
 
 
 def job() -> IntervalJob:
@@ -98,3 +115,19 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
         parent.kill()
         parent.wait()
     wait_until_gone(int(noted.read_text()))
+
+
+def test_fewer_workers_go_on_where_one_was_killed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    jobs = [job() for _ in range(3)]
+    expected = list(propagate_all(jobs, FAST, workers=1))
+    made = list(propagate_all(iter(jobs), FAST, workers=3, flow=Killed(str(tmp_path), 1)))
+    assert [each[:2] for each in made] == [(0, 1), (1, 1), (2, 1)]
+    assert all(np.array_equal(a[2], b[2]) for a, b in zip(made, expected, strict=True))
+    assert [record.getMessage().split(": ")[1] for record in caplog.records] == ["1 of them go on"]
+
+
+def test_a_failure_is_told_where_the_last_worker_was_killed(tmp_path: Path) -> None:
+    with pytest.raises(RerenderError, match="memory ran out") as caught:
+        list(propagate_all([job()], FAST, workers=2, flow=Killed(str(tmp_path), 9)))
+    assert caught.value.exit_status == 1
+    assert len(list(tmp_path.iterdir())) == 2

@@ -153,12 +153,16 @@ def test_a_gpu_that_is_too_small_works_in_bands_before_it_gives_up(gpu: StandIn,
 
 
 def test_torchs_own_lack_of_memory_counts_too(gpu: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    emptied = list[int]()
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
+
     def full(*_: object, **__: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
     monkeypatch.setattr(engine, "synthesize", full)
     assert made(make_backend(settings("auto")), pictures()).picture.shape == (12, 14, 3)
     assert "2 GiB" in caplog.text
+    assert emptied  # what torch kept of the failed attempt is there for the next one
 
 
 def test_other_failures_are_not_hidden(gpu: StandIn) -> None:
