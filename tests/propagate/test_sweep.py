@@ -57,7 +57,8 @@ def step(holes: np.ndarray | None = None) -> Step:
 def made(*steps: Step | None, **chosen: Any) -> tuple[Noting, list[Swept]]:
     backend = Noting()
     path = [(texture(number), way) for number, way in enumerate(steps, 1)]
-    return backend, list(sweep(texture(0), texture(100), path, replace(SETTINGS, **chosen), backend))
+    states = sweep(texture(0), texture(100), path, replace(SETTINGS, **chosen), backend)
+    return backend, [state.result for state in states]
 
 
 def ahead(array: np.ndarray, steps: int = 1) -> np.ndarray:
