@@ -7,7 +7,7 @@ that was redone or edited by hand reaches exactly the frames around it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rerender.files import digest
@@ -65,13 +65,17 @@ def _prompted(values: Mapping[str, Any], frame: int, prompt: Callable[[int], str
     return dict(values) if prompt is None else {**values, "prompt": prompt(frame), "prompt_timeline": ""}
 
 
-def reference_fingerprints(prints: Mapping[int, str], settings: Settings) -> dict[int, str]:
-    """What the reference of each key frame depends on, of which its picture is a part.
+def reference_fingerprint(key: str, settings: Settings, seeds: Sequence[int | None] = ()) -> str:
+    """What the reference of a key frame depends on, of which its picture is a part.
 
     The first key frame of a shot is sampled without constraints, but what is kept of it is what attention will need.
+
+    Args:
+        key: fingerprint of the key frame.
+        seeds: where the shot's first key frame, or this one, was brought back: the offsets of their seeds; else None.
     """
     recorded = [getattr(settings, name) for name in _RECORDED]
-    return {frame: digest([key, recorded]) for frame, key in prints.items()}
+    return digest([key, recorded, *([list(seeds)] if any(seed is not None for seed in seeds) else [])])
 
 
 def interval_fingerprint(

@@ -44,6 +44,7 @@ class KeyResult:
         visible: share of it that each of them shows, in [0, 1].
         seed: that it was rendered with; None where that was not noted, or where it was not rendered here.
         recipe: digest of the settings and model of its rendering; "" likewise. See `rerender.recipes`.
+        brought_back: whether it is an earlier version, and stands for another rendering.
     """
 
     frame: int
@@ -55,6 +56,7 @@ class KeyResult:
     visible: dict[str, float] = field(default_factory=dict)
     seed: int | None = None
     recipe: str = ""
+    brought_back: bool = False
 
 
 class Project:
@@ -334,7 +336,7 @@ class Project:
         if "references" in record and record["references"] != entry.get("references"):
             self.target_path(frame).unlink(missing_ok=True)  # it was made of other references
         stands_for = {name: entry[name] for name in ("fingerprint", "revision")}
-        self._manifest["keys"][str(frame)] = {**entry, **record, **stands_for}
+        self._manifest["keys"][str(frame)] = {**entry, **record, **stands_for, "brought_back": True}
         if self.revision(frame) > entry["revision"]:
             self._manifest["revisions"][str(frame)] = entry["revision"]
         self.save()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -436,3 +437,67 @@ def test_frames_up_to_the_next_key_frame_are_read_once_and_followed_in_a_thread(
         assert file_digest(whole.folder / "keys" / f"{key:06d}.png") == file_digest(
             pieces.folder / "keys" / f"{key:06d}.png"
         )
+
+
+def seeds_of(run: Run, monkeypatch: pytest.MonkeyPatch, **values: Any) -> list[int]:
+    """Seeds, counted from that of the settings, of all that the stage keys renders."""
+    asked, usual = list[int](), run.host.render
+
+    def render(request: Any, **more: Any) -> Any:
+        asked.append(request.seed - SEED)
+        return usual(request, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.host, "render", render)
+        run("keys", seed=SEED, **values)
+    return asked
+
+
+SEED = 5
+
+
+def bring_back(run: Run, frame: int, seed: int) -> None:
+    with Project(run.folder) as project:
+        name = next(v.name for v in project.history.versions(frame) if v.seed == SEED + seed)
+        project.bring_back(frame, name)
+
+
+def test_a_later_key_frame_takes_the_features_of_the_version_that_was_brought_back(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("keys", seed=SEED, end_frame=7)
+    run("keys", seed=SEED, end_frame=7, again=(6,))
+    bring_back(run, 6, 0)
+    shutil.copytree(run.folder, run.folder.with_name("first"))
+    first = Run(run.folder.with_name("first"), run.clip, run.host)
+    assert seeds_of(first, monkeypatch) == [0]  # key frame 7 alone: the features of the first rendering are stored
+    bring_back(run, 6, 1)
+    assert seeds_of(run, monkeypatch) == [0, 1, 0]  # key frames 3 and 6 for the features, then 7
+    assert run.rendered == [7]
+    assert file_digest(run.folder / "keys/000007.png") != file_digest(first.folder / "keys/000007.png")
+    again = Run(run.folder.with_name("again"), run.clip, run.host)
+    shutil.copytree(run.folder, again.folder)
+    shutil.rmtree(again.folder / "state")
+    (again.folder / "keys/000007.png").unlink()
+    assert seeds_of(again, monkeypatch) == [0, 0, 1, 0]  # all of the shot, where nothing is stored
+    assert again.hashes == run.hashes
+
+
+def test_an_anchor_that_was_brought_back_is_rendered_with_its_seed_for_the_later_ones(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("first", seed=SEED)
+    run("first", seed=SEED, again=(0,))
+    bring_back(run, 0, 0)
+    assert seeds_of(run, monkeypatch) == [0, 0, 0, 0]  # the anchor for its features, then 3, 6 and 7
+    assert run.rendered == [3, 6, 7]
+
+
+def test_a_version_without_a_seed_lends_its_pixels_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("keys", seed=SEED, end_frame=7)
+    shutil.copyfile(run.folder / "keys/000003.png", run.folder / "keys/000006.png.keep")
+    (run.folder / "history").mkdir()
+    shutil.move(run.folder / "keys/000006.png.keep", run.folder / "history/000006.other.png")
+    with Project(run.folder) as project:
+        project.bring_back(6, "000006.other.png")
+    assert seeds_of(run, monkeypatch) == [0]

@@ -13,7 +13,7 @@ import numpy as np
 
 from rerender.errors import UserError
 from rerender.events import Event, Meter, counted
-from rerender.fingerprints import reference_fingerprints
+from rerender.fingerprints import reference_fingerprint
 from rerender.motion.flow import flow_estimator
 from rerender.recipes import recipe_of
 from rerender.settings import frame_seed
@@ -79,7 +79,7 @@ class _Loop:
     ) -> None:
         self.masking = masking
         self.run, self.source, self.translator, self.prints, self.meter = run, source, translator, prints, meter
-        self.reference_prints = reference_fingerprints(prints, run.settings)
+        self.anchor_of = {frame: shot[0] for shot in run.plan.shots for frame in shot}
         self.recipe = recipe_of(run.settings, run.model_identity())
         self.position = run.plan.position
         self.references = ""
@@ -111,7 +111,7 @@ class _Loop:
             seed=frame_seed(self.run.settings, frame, revision),
             recipe=self.recipe,
         )
-        self.references = self.reference_prints[frame]
+        self.references = self._reference_print(frame)
         if place > 0 and revision > 0:
             self.references = ""  # a redone key frame is no reference: the ones after it stay as they are
         elif self.store.is_due:
@@ -189,27 +189,51 @@ class _Loop:
         if place == 0:
             self.translator.new_shot()
             return
-        needed = self.reference_prints[shot[place - 1]]
+        needed = self._reference_print(shot[place - 1])
         if self.references == needed:
             return
         for frame in self._missing(shot[:place], is_redo=is_redo):
-            is_anchor = frame == shot[0]
-            revision = self.run.project.revision(frame) if is_anchor else 0
-            self._translate(frame, is_anchor=is_anchor, report=False, revision=revision)
+            other = self._other_seed(frame)
+            revision = self._usual_seed(frame) if other is None else other
+            self._translate(frame, is_anchor=frame == shot[0], report=False, revision=revision)
             self.translator.adopt(frame, self.run.key_picture(frame))
         self.references = "" if is_redo else needed  # a redo's references may be the short cut, never to be stored
 
     def _missing(self, shot: Sequence[int], *, is_redo: bool) -> list[int]:
         """Bring back the references that are stored; gives the key frames that must be rendered for the rest."""
         self.references = ""
-        prints = [self.reference_prints[frame] for frame in shot]
+        prints = [self._reference_print(frame) for frame in shot]
         behind = self.store.load(self.translator, prints, self.run.key_picture)
         missing = list(shot[behind:])
-        if is_redo:  # makes do with the anchor and its predecessor: near enough, and far cheaper
-            missing = [*missing[:1], *missing[1:][-1:]] if behind == 0 else missing[-1:]
+        is_other = self._other_seed(shot[-1]) is not None
+        if is_redo or is_other or self._other_seed(shot[0]) is not None:
+            # Makes do with the anchor, the predecessor, and its own one where it is rendered with another seed than
+            # before: near enough, and far cheaper.
+            anchor = missing[:1] if behind == 0 else []
+            missing = [*anchor, *missing[len(anchor) :][-2 if is_other else -1 :]]
         if missing:
             self.run.note(f"Rendering {counted(len(missing), 'earlier key frame')} again, for the features")
         return missing
+
+    def _reference_print(self, frame: int) -> str:
+        """Fingerprint of what the translator holds after key frame `frame`."""
+        others = [self._other_seed(each) for each in (self.anchor_of[frame], frame)]
+        return reference_fingerprint(self.prints[frame], self.run.settings, others)
+
+    def _usual_seed(self, frame: int) -> int:
+        """What is added to the seed of a key frame as a reference: a redone one is none, but for an anchor."""
+        return self.run.project.revision(frame) if frame == self.anchor_of[frame] else 0
+
+    def _other_seed(self, frame: int) -> int | None:
+        """The same for an earlier version that was brought back, where it has another seed than that; else None.
+
+        What later key frames take from it beside its picture is then to be that of a rendering with its own seed.
+        """
+        key = self.run.project.key(frame)
+        if key is None or not key.brought_back or key.seed is None:
+            return None
+        other = (key.seed - frame_seed(self.run.settings, frame)) % 2**32
+        return None if other == self._usual_seed(frame) else other
 
     def save_state(self) -> None:
         """Store the references, where there are whole ones that are not stored yet."""
@@ -217,7 +241,7 @@ class _Loop:
         if not self.keep_state or not self.references or frames is None:
             return
         try:
-            self.store.save(self.translator, self.references, self.reference_prints[frames[0]])
+            self.store.save(self.translator, self.references, self._reference_print(frames[0]))
         except UserError as error:
             self.keep_state = False
             reason = error.message.rstrip(".")
