@@ -260,6 +260,15 @@ def test_a_constraint_leaves_the_anchor_and_a_prompt_nothing(run: Run) -> None:
     assert len(list((run.folder / "history").iterdir())) == 3 + 4
 
 
+def test_another_prompt_of_the_timeline_leaves_the_key_frames_before_it(run: Run) -> None:
+    run("keys", prompt_timeline="3: oil; 6: pencil")
+    assert run.rendered == KEYS
+    run("keys", prompt_timeline="3: oil; 6: chalk")
+    assert run.rendered == [6, 7]
+    with pytest.raises(UserError, match="no LoRA folder"):
+        run("keys", prompt_timeline="3: oil; 6: chalk <lora:ink:1>")
+
+
 def test_a_longer_range_keeps_what_is_there(run: Run) -> None:
     run(end_frame=7)
     assert run.rendered == [0, 3, 6]
@@ -312,6 +321,16 @@ def test_a_redo_that_is_stopped_stores_no_short_cut(run: Run, monkeypatch: pytes
         run("keys", again=(KEYS[-1],))
     assert "Rendering 2 earlier key frames again, for the features" in run.notes  # 0 and 6, but not 3
     assert not list((run.folder / "state").glob("*.safetensors"))
+
+
+def test_a_redone_anchor_is_rendered_with_its_own_seed_again_for_its_features(tmp_path, clip, host) -> None:
+    kept, lost = Run(tmp_path / "kept", clip, host), Run(tmp_path / "lost", clip, host)
+    for run, keep_state in ((kept, True), (lost, False)):
+        run("first", keep_state=keep_state)
+        run("first", again=(0,), keep_state=keep_state)
+        run("keys", keep_state=keep_state)
+    assert [sum("again, for the features" in note for note in run.notes) for run in (kept, lost)] == [0, 1]
+    assert kept.hashes == lost.hashes
 
 
 def test_redoing_something_else_is_refused(run: Run) -> None:

@@ -172,6 +172,15 @@ def test_shared_passes_of_few_steps(clip, truth, sampler, steps):
     assert all(same(*both))
 
 
+@pytest.mark.parametrize("passes", ["one_pass", "shared", "two_pass"])
+def test_an_empty_period_of_pixel_fusion_is_pixel_fusion_switched_off(clip, truth, passes):
+    """Not even a second pass is made for it."""
+    empty = render(make(truth, passes=passes, pixel_start=0.5, pixel_end=0.5), clip, [0, 4])
+    off = render(make(truth, pixel_fusion=False), clip, [0, 4])
+    assert all(same(empty, off))
+    assert [key.cost.unet for key in empty] == [key.cost.unet for key in off]
+
+
 @pytest.mark.parametrize("start", [0.0, 0.5])
 def test_shared_passes_from_any_start(clip, truth, start):
     both = [render(make(truth, passes=passes, pixel_start=start), clip, [0, 4, 8]) for passes in ("shared", "two_pass")]
@@ -472,7 +481,7 @@ def test_bound_of_the_bank_is_what_it_holds(clip, truth, monkeypatch, tokens, re
     translator = make(truth, steps=4, **values)
     held = []
     for frame in range(10):
-        render(translator, clip, [frame])
+        render(translator, clip, [frame], on_step=lambda *_: held.append(translator.feature_bytes))
         held.append(translator.feature_bytes)
     assert len(bounds) == 1
     assert max(held) <= bounds[0]
