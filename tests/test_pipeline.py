@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -265,8 +266,22 @@ def test_another_prompt_of_the_timeline_leaves_the_key_frames_before_it(run: Run
     assert run.rendered == KEYS
     run("keys", prompt_timeline="3: oil; 6: chalk")
     assert run.rendered == [6, 7]
-    with pytest.raises(UserError, match="no LoRA folder"):
-        run("keys", prompt_timeline="3: oil; 6: chalk <lora:ink:1>")
+    run("first", prompt="pastel", prompt_timeline="3: oil; 6: chalk")  # holds before the first entry
+    assert run.rendered == [0]
+
+
+def test_another_file_under_the_name_of_a_lora_reaches_the_key_frames_of_its_prompt(
+    run: Run, host: StandaloneHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def identity(prompts: Sequence[str] = ()) -> dict[str, str]:
+        return {"checkpoint": "a", **({"lora:x": version} if any("chalk" in prompt for prompt in prompts) else {})}
+
+    monkeypatch.setattr(host, "identity", identity)
+    version = "1"
+    run("keys", prompt_timeline="6: chalk")
+    version = "2"
+    run("keys", prompt_timeline="6: chalk")
+    assert run.rendered == [6, 7]
 
 
 def test_a_longer_range_keeps_what_is_there(run: Run) -> None:
