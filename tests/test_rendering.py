@@ -143,6 +143,12 @@ def test_each_constraint_looks_at_its_own_reference(clip, truth, monkeypatch):
     assert matched.last["style"] is style
 
 
+def test_each_reference_lends_its_detail_once_the_anchor_on_top(clip, truth, monkeypatch):
+    detail = Watch(monkeypatch, "fuse_detail")
+    render(make(truth), clip, [0, 4, 8])
+    assert [[link.reference.index for link in each["links"]] for each in detail.calls] == [[0], [4, 0]]
+
+
 def test_the_anchor_lies_on_top_of_the_previous_key_frame_in_the_target(clip, truth):
     translator, previous, anchor = third_key(clip, truth)
     target = translator.render_next(8, clip.frames[8]).target.astype(int)
