@@ -33,6 +33,8 @@ def test_bands_are_as_good_as_a_whole_synthesis(pictures, given, monkeypatch):
     assert banded.picture.shape == whole.picture.shape
     assert banded.nnf.shape == whole.nnf.shape
     assert banded.error.shape == whole.error.shape
+    alike = source[banded.nnf[..., 1], banded.nnf[..., 0]].astype(int) - target  # the field is one of the whole source
+    assert np.abs(alike[4:-12, 4:-4]).mean() < 3
     assert mse(banded.picture, restyle(target)) < 1.1 * mse(whole.picture, restyle(target)) + 1
     seams = [HEIGHT // 3, HEIGHT * 2 // 3]
     for seam in seams:
@@ -54,6 +56,19 @@ def test_a_band_without_a_wanted_pixel_keeps_its_start(pictures):
     assert np.array_equal(made.nnf[100:], start[100:])
     inner = slice(100, -5), slice(5, -5)
     assert np.abs(made.picture[inner].astype(int) - restyle(source)[inner]).max() <= 2
+
+
+def test_each_band_keeps_to_what_is_allowed_of_the_source(pictures, monkeypatch):
+    monkeypatch.setattr(bands, "_REACH", 16)
+    source, target = pictures
+    allowed = np.ones((HEIGHT, WIDTH), bool)
+    allowed[:, 12:20] = False
+    start = np.clip(pixel_grid(HEIGHT, WIDTH) + np.array([0, 4]), 0, HEIGHT - 1).astype(np.int32)
+    made = synthesize_in_bands(
+        synthesize, 3, restyle(source), [Guide(source, target, 6.0)], start=start, start_levels=2, source_mask=allowed,
+        effort=EFFORTS["fast"], threads=1,
+    )  # fmt: skip
+    assert allowed[made.nnf[..., 1], made.nnf[..., 0]].mean() > 0.99
 
 
 def test_small_pictures_are_not_cut(pictures):

@@ -184,6 +184,17 @@ def test_inactive_pixels_are_left_alone():
     assert np.array_equal(state.nnf[outside], before[outside])
 
 
+def test_what_is_as_good_is_no_reason_to_move():
+    flat = np.full((24, 28, 3), 90, np.uint8)
+    problem = build_problem(flat, [Guide(flat, flat, 6.0)], effort=EFFORTS["default"], uniformity=0.0, finest_only=1)
+    state = NumbaLevel(problem, problem.levels[0], random_field(24, 28, 24, 28), 1)
+    state.vote()
+    before = state.nnf.copy()
+    for number in range(2):
+        state.search(reverse=number == 1, rescore=True, propagate=True, radius=9, key=number, shift=0)
+    assert np.array_equal(state.nnf, before)
+
+
 def test_a_forbidden_source_is_left_at_once():
     mask = np.zeros((24, 28), bool)
     mask[8:14, 10:20] = True

@@ -130,6 +130,7 @@ def test_who_leaves_early_waits_for_nothing() -> None:
     motions = Motions(frames, flow, [], lookout)
     motions.announce(MOVES)
     lookout.close()
+    lookout.taken()  # makes room for nothing
     flow.begin.set()
     lookout._pool.shutdown(wait=True)  # type: ignore[union-attr]
     assert len(flow.pairs) <= 2  # the pair that was begun

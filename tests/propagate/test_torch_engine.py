@@ -59,6 +59,17 @@ def test_random_candidates_are_those_of_the_kernels():
     assert np.array_equal(kernels.errors, torch_level.errors)
 
 
+@pytest.mark.parametrize("radius", [1, 2, 3])
+def test_the_own_use_of_a_pixel_does_not_count_against_places_beside_it(radius):
+    kernels, torch_level = levels(uniformity=1e6)
+    before = kernels.nnf.copy()
+    for state in (kernels, torch_level):
+        for key in range(4):
+            state.search(reverse=False, rescore=key == 0, propagate=False, radius=radius, key=key, shift=0)
+    assert np.array_equal(kernels.nnf, torch_level.nnf)
+    assert (kernels.nnf != before).any(2).mean() > 0.1
+
+
 def test_a_synthesis_is_as_good_as_with_the_kernels():
     frames, _ = clip("rotation", 3, 40)
     style, guide = restyle(frames[0]), Guide(frames[0], frames[2], 6.0)

@@ -6,6 +6,7 @@ import ctypes
 import importlib.util
 import re
 import shutil
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -191,9 +192,11 @@ def test_a_lack_of_memory_is_not_remembered(standin: StandIn, monkeypatch: pytes
 
 
 def test_rocm_is_not_taken_for_cuda(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "open_library", lambda: standin.library)  # of another GPU beside it
     monkeypatch.setattr(torch.version, "cuda", None)
-    with pytest.raises(NoGpuError):
+    with pytest.raises(NoGpuError, match="torch sees no CUDA device"):
         open_device()
+    assert standin.retained == 0
 
 
 @pytest.mark.parametrize(
@@ -205,6 +208,13 @@ def test_nvrtc_is_found_where_torchs_wheels_have_it(standin: StandIn, tmp_path: 
     (tmp_path / place).parent.mkdir(parents=True)
     shutil.copy(standin.path, tmp_path / place)
     assert nvrtc.open_beside_torch("97.3", tmp_path / "torch")._name == str(tmp_path / place)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Linux' names")
+def test_nvrtc_is_asked_for_first_by_the_name_that_torch_loaded_it_by(tmp_path: Path) -> None:
+    """CUDA 11 kept the name of its 11.2."""
+    names = [next(iter(nvrtc._candidates(major, tmp_path))) for major in ("11", "12", "13")]
+    assert names == ["libnvrtc.so.11.2", "libnvrtc.so.12", "libnvrtc.so.13"]
 
 
 @needs_nvrtc

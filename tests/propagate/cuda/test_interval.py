@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -190,6 +191,15 @@ def test_threads_that_look_ahead_change_no_byte(gpu: StandIn, monkeypatch: pytes
         made.append([p for _, p in propagate_interval(frames, restyle(frames[0]), restyle(frames[3]), settings)])
     assert started == [3, 0]
     assert np.array_equal(made[0], made[1])
+
+
+def test_only_what_may_be_asked_by_several_threads_is_asked_ahead(gpu: StandIn) -> None:
+    exact = clip("translation", 3, 48)[1]
+    settings = PropagationSettings(preset="fast", threads=3)
+    assert interval._lookouts(settings, exact) == 0
+    exact.thread_safe = True  # type: ignore[attr-defined]
+    assert interval._lookouts(settings, exact) == 3
+    assert interval._lookouts(replace(settings, device="cpu"), exact) == 0
 
 
 class Noting:
