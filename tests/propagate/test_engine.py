@@ -186,7 +186,8 @@ def test_inactive_pixels_are_left_alone():
 
 def test_what_is_as_good_is_no_reason_to_move():
     flat = np.full((24, 28, 3), 90, np.uint8)
-    problem = build_problem(flat, [Guide(flat, flat, 6.0)], effort=EFFORTS["default"], uniformity=0.0, finest_only=1)
+    guide = Guide(flat, flat + np.uint8(9), 6.0)  # nowhere better, nowhere worse
+    problem = build_problem(flat, [guide], effort=EFFORTS["default"], uniformity=0.0, finest_only=1)
     state = NumbaLevel(problem, problem.levels[0], random_field(24, 28, 24, 28), 1)
     state.vote()
     before = state.nnf.copy()
