@@ -9,8 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -19,6 +23,7 @@ import pytest
 from rerender.errors import Interrupted, RerenderError, UserError
 from rerender.motion.flow import DisFlow
 from rerender.propagate import IntervalJob, PropagationSettings, propagate_all
+from rerender.propagate.parallel import _Crew, _Running
 from tests.propagate.clips import clip, restyle
 
 FAST = PropagationSettings(preset="fast", device="cpu")
@@ -131,3 +136,27 @@ def test_a_failure_is_told_where_the_last_worker_was_killed(tmp_path: Path) -> N
         list(propagate_all([job()], FAST, workers=2, flow=Killed(str(tmp_path), 9)))
     assert caught.value.exit_status == 1
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_only_what_was_lost_is_made_anew() -> None:
+    given = list[tuple[tuple[Any, ...], Future[Any]]]()
+
+    def submit(*work: Any) -> Future[Any]:
+        given.append((work, Future()))
+        return given[-1][1]
+
+    running = [_Running(number, job(), submit) for number in range(3)]
+    given[0][1].set_result(([], None))
+    given[1][1].set_exception(BrokenProcessPool())
+    for each in running:
+        each.start_again()
+    assert [work for work, _ in given[3:]] == [given[1][0], given[2][0]]
+
+
+def test_work_for_a_broken_pool_counts_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise BrokenProcessPool
+
+    with closing(_Crew(1, FAST, None)) as crew:
+        monkeypatch.setattr(crew._pool, "submit", broken)
+        assert isinstance(crew.submit(lambda *_: ([], None)).exception(), BrokenProcessPool)
