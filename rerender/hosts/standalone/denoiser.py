@@ -12,6 +12,7 @@ from rerender.errors import Interrupted, UserError
 from rerender.hosts.standalone.any_size import fitting_skips
 from rerender.hosts.standalone.lcm import SKIP, boundary, distilled
 from rerender.hosts.standalone.ldm_import import load_ldm
+from rerender.hosts.standalone.precision import autocast
 
 
 class CFGDenoiser(nn.Module):
@@ -27,6 +28,7 @@ class CFGDenoiser(nn.Module):
         form: "sigma": forward(y, sigma) → x0. "timestep": forward(x, t) → eps.
         consistency: the U-Net is a latent consistency model that predicts noise ("sigma" form only).
         cond, uncond: conditioning, (1, T, C) each.
+        dtype: of the U-Net's weights; float16 runs it under autocast.
         cancelled: asked before each call.
 
     Raises (forward):
@@ -43,7 +45,7 @@ class CFGDenoiser(nn.Module):
         cond: torch.Tensor,
         uncond: torch.Tensor,
         cfg_scale: float,
-        half: bool = False,
+        dtype: torch.dtype = torch.float32,
         consistency: bool = False,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
@@ -52,7 +54,7 @@ class CFGDenoiser(nn.Module):
         self.cfg_scale = cfg_scale
         self._alphas_cumprod = alphas_cumprod
         self._conds = (cond, uncond)
-        self._half = half
+        self._dtype = dtype
         self._cancelled = cancelled
         if consistency:
             self._predict = self._consistency_form(parameterization)
@@ -100,8 +102,7 @@ class CFGDenoiser(nn.Module):
     def _unet_rows(self, x: torch.Tensor, t: torch.Tensor, **_: Any) -> torch.Tensor:
         cond, uncond = self._conds
         rows = x.shape[0] // 2
-        autocast = torch.autocast(x.device.type, dtype=torch.float16, enabled=self._half)
-        with autocast, fitting_skips(load_ldm().openaimodel):
+        with autocast(x.device, self._dtype), fitting_skips(load_ldm().openaimodel):
             if cond.shape[1] == uncond.shape[1]:
                 context = torch.cat([cond.expand(rows, -1, -1), uncond.expand(rows, -1, -1)])
                 return self.unet(x, t, context=context).to(x.dtype)

@@ -236,7 +236,7 @@ class StandaloneHost:
             cond=cond,
             uncond=uncond,
             cfg_scale=cfg_scale,
-            half=self.dtype == torch.float16,
+            dtype=self.dtype,
             cancelled=cancelled,
         )
 

@@ -21,6 +21,7 @@ from rerender.hosts.standalone.clip_text import ClipText
 from rerender.hosts.standalone.config import ModelConfig
 from rerender.hosts.standalone.ldm_import import load_ldm
 from rerender.hosts.standalone.open_clip_text import OpenClipText
+from rerender.hosts.standalone.precision import autocast
 from rerender.hosts.standalone.weights import Weights
 
 logger = logging.getLogger(__name__)
@@ -187,8 +188,7 @@ def predicts_v(unet: nn.Module) -> bool:
     weight = next(unet.parameters())
     x = torch.full((1, 4, 8, 8), 0.5, device=weight.device)
     context = torch.full((1, 2, 1024), 0.5, device=weight.device)
-    half = weight.dtype == torch.float16
-    with torch.autocast(weight.device.type, dtype=torch.float16, enabled=half):
+    with autocast(weight.device, weight.dtype):
         out = unet(x, torch.tensor([999], device=weight.device), context=context)
     return float((out.float() - x).mean()) < -1
 

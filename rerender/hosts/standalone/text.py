@@ -8,6 +8,7 @@ from collections.abc import Hashable
 import torch
 
 from rerender.hosts.standalone.model import Model
+from rerender.hosts.standalone.precision import autocast
 from rerender.hosts.standalone.prompt import Chunk, chunk_prompt
 from rerender.hosts.standalone.tokenizer import ClipTokenizer, clip_tokenizer, tokenizer_from_folder
 
@@ -78,8 +79,7 @@ class TextConditioner:
         model = self._model
         tokens = torch.tensor([chunk.tokens], device=model.device)
         weights = torch.tensor([chunk.weights], device=model.device)
-        half = model.dtype == torch.float16
-        with torch.autocast(model.device.type, dtype=torch.float16, enabled=half):
+        with autocast(model.device, model.dtype):
             if model.config.text == "open_clip":
                 z = model.text(self._pad(tokens), skip=int(model.config.penultimate))
             else:
