@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -104,9 +105,16 @@ class _TrainerCallback:
     """Takes the place of a training callback that the first SD checkpoints hold beside their tensors."""
 
 
+def _without_callbacks() -> AbstractContextManager[None]:
+    """Let training callbacks be read as nothing. Before torch 2.5 a checkpoint that holds some is refused."""
+    if not hasattr(torch.serialization, "safe_globals"):
+        return nullcontext()
+    return torch.serialization.safe_globals([(_TrainerCallback, name) for name in _TRAINER_CALLBACKS])
+
+
 def _read_pickled(path: Path) -> Weights:
     try:
-        with torch.serialization.safe_globals([(_TrainerCallback, name) for name in _TRAINER_CALLBACKS]):
+        with _without_callbacks():
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(

@@ -260,8 +260,7 @@ def test_ckpt_gives_the_same_picture_as_safetensors(
     assert (load_host(path, device="cpu").render(request_of(steps=1)).picture == expected).all()
 
 
-def test_ckpt_with_the_trainers_callback_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """sd-v1-4.ckpt and its like hold the class of a pytorch_lightning callback as a key; it is never needed."""
+def _with_the_trainers_callback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     name = "pytorch_lightning.callbacks.model_checkpoint"
     module = types.ModuleType(name)
     callback = type("ModelCheckpoint", (), {"__module__": name})
@@ -271,7 +270,23 @@ def test_ckpt_with_the_trainers_callback_is_read(tmp_path: Path, monkeypatch: py
     path = tmp_path / "first.ckpt"
     torch.save({"state_dict": {"a": torch.ones(2)}, "callbacks": {callback: {"best": torch.ones(())}}}, path)
     monkeypatch.undo()
-    assert read_weights(path)["a"].tolist() == [1, 1]
+    return path
+
+
+@pytest.mark.skipif(not hasattr(torch.serialization, "safe_globals"), reason="needs torch 2.5")
+def test_ckpt_with_the_trainers_callback_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sd-v1-4.ckpt and its like hold the class of a pytorch_lightning callback as a key; it is never needed."""
+    assert read_weights(_with_the_trainers_callback(tmp_path, monkeypatch))["a"].tolist() == [1, 1]
+
+
+def test_ckpt_with_torch_before_2_5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That torch is the webui's: tensors are read, the trainer's callback is refused."""
+    special, plain = _with_the_trainers_callback(tmp_path, monkeypatch), tmp_path / "plain.ckpt"
+    torch.save({"state_dict": {"a": torch.ones(2)}}, plain)
+    monkeypatch.delattr(torch.serialization, "safe_globals", raising=False)
+    assert read_weights(plain)["a"].tolist() == [1, 1]
+    with pytest.raises(UserError, match="holds more than tensors"):
+        read_weights(special)
 
 
 class _Harmful:
