@@ -208,6 +208,8 @@ def test_key_frame_is_selected_compared_inspected_and_redone(visit: Visit, addre
     visit.at("#rerender_versions").wait_for()  # not in sight before: nothing had been replaced
     visit.unfold("versions")
     former = visit.at("#rerender_version_gallery button.thumbnail-item", has_text="seed 3")
+    image, caption = (former.locator(part).bounding_box() for part in ("img", ".caption-label"))
+    assert caption["y"] >= image["y"] + image["height"] - 1  # its lines hide nothing of the picture
     former.click()
     visit.page.wait_for_timeout(1000)  # the choice is told to the server
     visit.picture("versions", element="#rerender_versions")
