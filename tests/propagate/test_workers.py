@@ -87,10 +87,9 @@ def test_an_interrupt_ends_the_workers_at_once(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         list(propagate_all([job()] * 3, FAST, workers=2, flow=Stuck(str(noted)), cancelled=noted.exists))
     assert time.monotonic() - started < 60
-    for child in multiprocessing.active_children():
-        child.join(SECONDS)
-        assert not child.is_alive()
-    wait_until_gone(int(noted.read_text()))
+    # By number: the pool's own thread may be about to note the end of a process that it waited for.
+    for pid in [child.pid or 0 for child in multiprocessing.active_children()] + [int(noted.read_text())]:
+        wait_until_gone(pid)
 
 
 def test_workers_follow_the_flow_that_is_given_and_leave_ctrl_c_to_their_parent() -> None:
