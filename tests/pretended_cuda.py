@@ -54,7 +54,9 @@ class Pretended(torch.Tensor):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _SPECIAL:
             return _SPECIAL[func](*args, **kwargs or {})
-        return super().__torch_function__(func, types, args, kwargs)
+        # Not super()'s, which would make a result on the CPU one of this class.
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **kwargs or {})
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
