@@ -80,6 +80,8 @@ class Sampling:
         unet: the U-Net module whose attn1 modules the attention hooks live on.
         multistep: whether the sampler keeps earlier denoised results as its history.
         init_latent: the encoded init picture, (1, 4, h, w), where the host has it.
+        rows: how many the denoiser makes of one picture at most: 2 with guidance, one more for each further prompt that
+            is composed with the first.
     """
 
     denoiser: torch.nn.Module
@@ -89,6 +91,7 @@ class Sampling:
     unet: torch.nn.Module
     multistep: bool
     init_latent: torch.Tensor | None = None
+    rows: int = 2
 
     @property
     def steps(self) -> int:

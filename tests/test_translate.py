@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -487,6 +488,21 @@ def test_bound_of_the_bank_is_what_it_holds(clip, truth, monkeypatch, tokens, re
     assert max(held) <= bounds[0]
     if reanchor_below < 1.0 or references == "anchor":  # else no key frame has a second reference
         assert bounds[0] in held
+
+
+def test_the_bound_counts_the_rows_that_the_host_announces(clip, truth, monkeypatch):
+    translator = make(truth, steps=4)
+    host = translator.host
+    original = host.render
+
+    def render_three(request, *, attach, **options):
+        return original(request, attach=lambda sampling: attach(replace(sampling, rows=3)), **options)
+
+    two = make(truth, steps=4)
+    render(two, clip, [0])
+    monkeypatch.setattr(host, "render", render_three)
+    render(translator, clip, [0])
+    assert 2 * translator.bank_size == 3 * two.bank_size > 0
 
 
 def test_the_bound_counts_the_calls_of_attentions_period_alone(clip, truth):

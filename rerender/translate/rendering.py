@@ -269,7 +269,7 @@ class Rendering:
         steps = window.steps(sampling) if settings.attention else frozenset()
         layers = decoder_layers(sampling.unet, settings.attention_layers) if settings.attention else []
         if not self.links and self.record is not None and settings.attention:
-            self._settle(self.record, self._bound(layers, _calls_in(sampling, steps)))
+            self._settle(self.record, self._bound(layers, _calls_in(sampling, steps), sampling.rows))
         return cross_frame_attention(
             sampling,
             layers,
@@ -287,11 +287,16 @@ class Rendering:
         """Whether two references share the tokens of the finest layers. One alone always gives all of them."""
         return self.settings.attention_tokens == "checkerboard" and self.settings.attention_references == "both"
 
-    def _bound(self, layers: Sequence[AttentionLayer], calls: int) -> int:
-        """Bytes that the bank of the shot takes at most, in `calls` model calls."""
+    def _bound(self, layers: Sequence[AttentionLayer], calls: int, rows: int) -> int:
+        """Bytes that the bank of the shot takes at most, in `calls` model calls of `rows`."""
         references = 1 if self.settings.attention_references == "anchor" else 2
         return estimate_bytes(
-            layers, self._latent_size(), calls=calls, references=references, checkerboard=self._halves_tokens()
+            layers,
+            self._latent_size(),
+            calls=calls,
+            rows=rows,
+            references=references,
+            checkerboard=self._halves_tokens(),
         )
 
     def _settle(self, slot: FeatureSlot, bound: int) -> None:

@@ -144,6 +144,26 @@ def announced_calls(sampler: str) -> dict[str, Any]:
     }
 
 
+def rows_of(prompt: str) -> dict[str, int]:
+    """The rows of a model call that were announced, and those that came, at most."""
+    from rerender.diffusion.rows import follow_rows
+
+    counted: dict[str, int] = {}
+
+    @contextmanager
+    def attach(sampling: Sampling) -> Iterator[None]:
+        counted["announced"] = sampling.rows
+        with follow_rows(sampling.denoiser, sampling.unet) as cursor:
+            made: list[int] = []
+            handle = sampling.denoiser.register_forward_hook(lambda module, args, output: made.append(cursor.start))
+            yield
+            handle.remove()
+            counted["made"] = max(made)
+
+    WebuiHost().render(request(prompt=prompt), attach=attach)
+    return counted
+
+
 def refuses(sampler: str) -> str:
     try:
         WebuiHost().render(request(sampler=sampler))

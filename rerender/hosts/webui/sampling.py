@@ -152,6 +152,7 @@ def describe(
         calls=calls,
         unet=shared.sd_model.model.diffusion_model,
         multistep=rehearsal.keeps_history(calls),
+        rows=1 + len(kwargs["extra_args"]["cond"].batch[0]),
     )
 
 

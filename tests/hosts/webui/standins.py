@@ -4,6 +4,7 @@
   own latent, and it counts its calls;
 - `launch_sampling` swallows InterruptedException and returns the half-done latent, which is decoded all the same;
 - ancestral noise comes from a source that is planted into k-diffusion and whose draws are counted;
+- the conditioning lists, for each picture, the prompts that AND composes it of;
 - the noise of the VAE's posterior comes from torch's global generator.
 """
 
@@ -134,11 +135,8 @@ class Sampler:
             levels["sigmas"], xi = sigmas, x + noise * sigmas[0]
         self.last_latent = x
         self.webui.noise = self.webui.k_sampling.torch = PlantedNoise(p.seed)
-        return self.launch(
-            lambda: self.func(
-                self.model_wrap_cfg, xi, extra_args={}, disable=True, callback=lambda info: None, **levels
-            )
-        )
+        given = {"extra_args": {"cond": SimpleNamespace(batch=[p.prompt.split(" AND ")])}, "disable": True}
+        return self.launch(lambda: self.func(self.model_wrap_cfg, xi, callback=lambda info: None, **given, **levels))
 
     def launch(self, function: Any) -> torch.Tensor:
         try:

@@ -69,6 +69,12 @@ def test_announced_calls_are_those_that_are_made(webui: Webui, sampler: str, fir
     assert [call.sigma for call in sampling.calls] == pytest.approx(levels, rel=1e-5)
 
 
+@pytest.mark.parametrize("sampler", ["euler", "ddim"])
+def test_a_composed_prompt_makes_more_rows(webui: Webui, sampler: str) -> None:
+    assert seen_by(webui, sampler=sampler).rows == 2
+    assert seen_by(webui, sampler=sampler, prompt="oil AND a face AND sky").rows == 4
+
+
 def test_rehearsal_draws_nothing_from_the_pictures_noise(webui: Webui) -> None:
     sampling = seen_by(webui, sampler="euler_ancestral")
     assert webui.noise.draws == sampling.steps - 1  # none in the last step, down to zero
