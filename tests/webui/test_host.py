@@ -97,7 +97,7 @@ def test_unusual_prompts_and_merged_tokens_run(inside: Any) -> None:
     ("prompt", "rows"), [("oil", 2), ("oil AND face", 3), ("[oil:ink:.5] AND face AND sky :.5", 4)]
 )
 def test_the_rows_of_composed_prompts_are_announced(inside: Any, prompt: str, rows: int) -> None:
-    assert inside("rows_of", prompt) == {"announced": rows, "made": rows}
+    assert inside("rows_of", prompt=prompt) == {"announced": rows, "made": rows}
 
 
 # The same values as in checks.py, which can only be imported inside a webui.
